@@ -1,0 +1,278 @@
+// The agent: keeps tunnels parked on a relay and joins each claimed one to the local service.
+//   visitor -> relay ==tunnel==> agent -> hidden server
+import { EventEmitter } from "node:events";
+import type { RequestListener, Server } from "node:http";
+import { decodeSecret, isId, SILENT_HEARTBEATS } from "../protocol.ts";
+import { Link, type Receiver } from "../wire/link.ts";
+import type { Tap } from "../wire/splice.ts";
+import { VERSION } from "../version.ts";
+import { IdleTunnel } from "./idle.ts";
+import {
+  ParkError,
+  parkOnce,
+  type Identity,
+  type ParkedTunnel,
+  type RelayAddress,
+} from "./reach.ts";
+import { joinTarget, type Join, type ServiceAddress } from "./target.ts";
+
+const MIN_BACKOFF_MILLISECONDS = 1000;
+const MAX_BACKOFF_MILLISECONDS = 30 * 1000;
+const SWEEP_MILLISECONDS = 1000;
+/** How long more spare tunnels are kept than asked for, after they were all taken at once. */
+const GROWN_MILLISECONDS = 10 * 1000;
+
+export interface ParkOptions {
+  /** The relay's URL, `https://relay.example.com`; it may have the id and the secret as user and password. */
+  readonly relay: string | URL;
+  readonly id?: string | undefined;
+  /** As `rendezvous issue` printed it. */
+  readonly secret?: string | undefined;
+  /** Idle tunnels to keep parked. */
+  readonly spare?: number | undefined;
+  /** Tunnels in all, idle and claimed. */
+  readonly max?: number | undefined;
+  /** Certificates to trust instead of the well-known ones, in PEM. */
+  readonly ca?: string | undefined;
+  /** Sees what passes on claimed tunnels; only for a service that is dialled. */
+  readonly tap?: (() => Tap) | undefined;
+}
+
+interface AgentEvents {
+  /** The first tunnel stands (again). */
+  up: [visit: URL];
+  /** Parking fails; the next attempt comes by itself, after so many seconds. */
+  trouble: [reason: string, seconds: number];
+}
+
+/** What park() can serve. */
+export type Target = Server | RequestListener | ServiceAddress;
+
+/**
+ * Serves a hidden server through a relay, until close().
+ * @throws RangeError for an id, a secret or numbers that cannot be
+ */
+export function park(target: Target, options: ParkOptions): Agent {
+  return new Agent(joinTarget(target, options.tap), options);
+}
+
+export class Agent extends EventEmitter<AgentEvents> {
+  readonly #join: Join;
+  readonly #relay: RelayAddress;
+  readonly #identity: Identity;
+  readonly #spare: number;
+  readonly #max: number;
+  readonly #abort = new AbortController();
+  readonly #timer: NodeJS.Timeout;
+  /** Attempts under way. */
+  #opening = 0;
+  /** Tunnels the relay has, or is about to have, in its lot. */
+  readonly #idle = new Set<IdleTunnel>();
+  /** Links of claimed tunnels; taken out when all is closed. */
+  readonly #joined = new Set<Link>();
+  /** Idle tunnels wanted now: #spare, or more after a rush. */
+  #wanted: number;
+  #rushedAt = -Infinity;
+  /** Failed attempts since the last good one. */
+  #failures = 0;
+  #retry: NodeJS.Timeout | undefined;
+  /** Where visitors come in; undefined while nothing is parked. */
+  #visit: URL | undefined;
+  #heartbeat = 25 * 1000;
+  #closed: (() => void) | undefined;
+
+  constructor(join: Join, options: ParkOptions) {
+    super();
+    this.#join = join;
+    const url = new URL(options.relay);
+    const id = (options.id ?? decodeURIComponent(url.username)).toLowerCase();
+    if (url.protocol !== "https:" && url.protocol !== "http:")
+      throw new RangeError(
+        "The relay's URL must begin with https:// or http://.",
+      );
+    if (!isId(id))
+      throw new RangeError(
+        "The id must be one DNS label: a-z, 0-9 and inner hyphens, at most 63 characters.",
+      );
+    this.#identity = {
+      id,
+      key: decodeSecret(options.secret ?? decodeURIComponent(url.password)),
+    };
+    this.#relay = { url, ca: options.ca };
+    this.#spare = positive("spare", options.spare ?? 4);
+    this.#max = positive("max", options.max ?? 64);
+    this.#wanted = Math.min(this.#spare, this.#max);
+    this.#timer = setInterval(() => {
+      this.#sweep();
+    }, SWEEP_MILLISECONDS);
+    this.#fill();
+  }
+
+  /** Resolves with the URL for visitors once the first tunnel stands. */
+  async ready(): Promise<URL> {
+    if (this.#visit !== undefined) return this.#visit;
+    return new Promise((resolve, reject) => {
+      this.once("up", resolve);
+      this.#abort.signal.addEventListener("abort", () => {
+        reject(new Error("the agent was closed before it was up"));
+      });
+    });
+  }
+
+  get counts(): {
+    readonly opening: number;
+    readonly idle: number;
+    readonly joined: number;
+  } {
+    return {
+      opening: this.#opening,
+      idle: this.#idle.size,
+      joined: this.#joined.size,
+    };
+  }
+
+  /** Parks no more, lets what is under way finish within `seconds`, then closes all. */
+  async close(seconds = 0): Promise<void> {
+    this.#abort.abort();
+    clearInterval(this.#timer);
+    clearTimeout(this.#retry);
+    for (const tunnel of this.#idle) tunnel.link.destroy();
+    if (seconds > 0 && this.#joined.size > 0) {
+      const deadline = setTimeout(() => this.#closed?.(), seconds * 1000);
+      await new Promise<void>((resolve) => (this.#closed = resolve));
+      clearTimeout(deadline);
+    }
+    for (const link of this.#joined) link.destroy();
+  }
+
+  /** Begins as many attempts as are wanted. After a failure one alone tries whether things are better. */
+  #fill(): void {
+    if (this.#abort.signal.aborted || this.#retry !== undefined) return;
+    const missing =
+      Math.min(
+        this.#wanted - this.#idle.size,
+        this.#max - this.#idle.size - this.#joined.size,
+      ) - this.#opening;
+    const unproved = [...this.#idle].filter((tunnel) => !tunnel.proved).length;
+    const allowed = this.#failures > 0 ? 1 - this.#opening - unproved : missing;
+    for (let i = Math.min(missing, allowed); i > 0; i--) void this.#keepOne();
+  }
+
+  async #keepOne(): Promise<void> {
+    this.#opening++;
+    try {
+      const parked = await parkOnce(
+        this.#relay,
+        this.#identity,
+        VERSION,
+        this.#abort.signal,
+      );
+      this.#opening--;
+      this.#park(parked);
+    } catch (error) {
+      this.#opening--;
+      if (!(error instanceof ParkError)) throw error;
+      this.#fail(error.message, error.status === 401 || error.status === 403);
+    }
+  }
+
+  #park({ stream, early, heartbeatSeconds, visit }: ParkedTunnel): void {
+    this.#heartbeat = heartbeatSeconds * 1000;
+    if (this.#abort.signal.aborted) stream.destroy();
+    const link = new Link(stream, UNOWNED);
+    const tunnel = new IdleTunnel(link, {
+      pinged: () => {
+        this.#proved(visit);
+        return this.#idle.size <= this.#wanted;
+      },
+      claimed: (octets) => {
+        this.#claimed(tunnel, octets);
+      },
+      lost: () => {
+        this.#lost(tunnel);
+      },
+    });
+    this.#idle.add(tunnel);
+    if (stream.destroyed) this.#lost(tunnel);
+    else if (early.length > 0) tunnel.data(early);
+  }
+
+  #proved(visit: URL): void {
+    this.#failures = 0;
+    if (this.#visit === undefined) {
+      this.#visit = visit;
+      this.emit("up", visit);
+    }
+    this.#fill();
+  }
+
+  #claimed(tunnel: IdleTunnel, early: Buffer): void {
+    this.#idle.delete(tunnel);
+    this.#joined.add(tunnel.link);
+    if (this.#idle.size === 0) {
+      this.#wanted = Math.min(this.#wanted * 2, this.#max);
+      this.#rushedAt = performance.now();
+    }
+    this.#join(tunnel.link, early, () => {
+      this.#joined.delete(tunnel.link);
+      if (this.#joined.size === 0) this.#closed?.();
+      this.#fill();
+    });
+    this.#fill();
+  }
+
+  #lost(tunnel: IdleTunnel): void {
+    this.#idle.delete(tunnel);
+    if (this.#abort.signal.aborted) return;
+    if (!tunnel.proved)
+      this.#fail("the relay let a tunnel go before it had pinged it", false);
+    // The relay restarts, or does not want so many; agents must not all come back in the same moment.
+    else if (this.#idle.size === 0) this.#fail("the relay has gone", false);
+    else this.#later(Math.random() * MIN_BACKOFF_MILLISECONDS);
+  }
+
+  /** Full-jitter back-off; a relay that says no is asked seldom. */
+  #fail(reason: string, denied: boolean): void {
+    // Attempts that fail together count once.
+    if (this.#abort.signal.aborted || this.#retry !== undefined) return;
+    this.#failures++;
+    const ceiling = Math.min(
+      MIN_BACKOFF_MILLISECONDS * 2 ** (this.#failures - 1),
+      MAX_BACKOFF_MILLISECONDS,
+    );
+    const delay = denied
+      ? (MAX_BACKOFF_MILLISECONDS * (1 + Math.random())) / 2
+      : Math.random() * ceiling;
+    this.#visit = undefined;
+    this.emit("trouble", reason, delay / 1000);
+    this.#later(delay);
+  }
+
+  #later(delay: number): void {
+    this.#retry ??= setTimeout(() => {
+      this.#retry = undefined;
+      this.#fill();
+    }, delay);
+  }
+
+  /** A relay that has not been heard for two heartbeats is gone, whatever the socket says. */
+  #sweep(): void {
+    const now = performance.now();
+    if (now - this.#rushedAt > GROWN_MILLISECONDS)
+      this.#wanted = Math.min(this.#spare, this.#max);
+    for (const { link, heardAt } of this.#idle) {
+      if (now - heardAt > SILENT_HEARTBEATS * this.#heartbeat) link.destroy();
+    }
+    this.#fill();
+  }
+}
+
+const UNOWNED: Receiver = { data() {}, end() {}, drain() {}, gone() {} };
+
+function positive(name: string, value: number): number {
+  if (!Number.isInteger(value) || value < 1)
+    throw new RangeError(
+      `${name} must be a positive integer, got ${String(value)}.`,
+    );
+  return value;
+}

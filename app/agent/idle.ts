@@ -1,0 +1,100 @@
+// A parked tunnel at the agent's end: answers pings until something else comes.
+import { PING_FIELD, PONG_FIELD } from "../protocol.ts";
+import {
+  MAX_HEAD_OCTETS,
+  fieldOf,
+  headEnd,
+  readRequestHead,
+} from "../wire/head.ts";
+import type { Link, Receiver } from "../wire/link.ts";
+
+/** What every ping begins with; anything else is a visitor's. */
+const PING_START = Buffer.from("OPTIONS * HTTP/1.1\r\n");
+
+export interface IdleEvents {
+  /** The relay has pinged. The answer says whether the tunnel is to stay. */
+  pinged(): boolean;
+  /** A visitor's first octets have come; the tunnel is paused. */
+  claimed(early: Buffer): void;
+  /** The tunnel ended while nobody had claimed it. */
+  lost(): void;
+}
+
+export class IdleTunnel implements Receiver {
+  readonly link: Link;
+  readonly #events: IdleEvents;
+  #partial: Buffer | undefined;
+  #over = false;
+  /** Milliseconds of the monotonic clock when the relay was last heard. */
+  heardAt = performance.now();
+  /** The relay has pinged, and so can claim it. */
+  proved = false;
+
+  constructor(link: Link, events: IdleEvents) {
+    this.link = link;
+    this.#events = events;
+    link.receiver = this;
+  }
+
+  data(octets: Buffer): void {
+    this.heardAt = performance.now();
+    const seen =
+      this.#partial === undefined
+        ? octets
+        : Buffer.concat([this.#partial, octets]);
+    this.#partial = undefined;
+    const start = Math.min(seen.length, PING_START.length);
+    const end = headEnd(seen, 0);
+    if (PING_START.compare(seen, 0, start, 0, start) === 0) {
+      if (end < 0 && seen.length < MAX_HEAD_OCTETS) {
+        this.#partial = Buffer.from(seen);
+        return;
+      }
+      const nonce = end === seen.length ? nonceOf(seen, end) : undefined;
+      if (nonce !== undefined) {
+        this.#pong(nonce);
+        return;
+      }
+    }
+    this.#over = true;
+    this.link.pause();
+    this.#events.claimed(Buffer.from(seen));
+  }
+
+  end(): void {
+    this.link.end();
+    this.#lose();
+  }
+
+  drain(): void {}
+
+  gone(): void {
+    this.#lose();
+  }
+
+  #pong(nonce: string): void {
+    this.proved = true;
+    const stays = this.#events.pinged();
+    // In this moment the relay cannot claim the tunnel: the one good moment to leave.
+    this.link.write(
+      `HTTP/1.1 204 No Content\r\n${PONG_FIELD}: ${nonce}\r\n${stays ? "" : "Connection: close\r\n"}\r\n`,
+    );
+  }
+
+  #lose(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#events.lost();
+  }
+}
+
+function nonceOf(octets: Buffer, end: number): string | undefined {
+  try {
+    return fieldOf(
+      readRequestHead(octets, 0, end).fields,
+      PING_FIELD.toLowerCase(),
+    );
+  } catch {
+    return undefined;
+  }
+}

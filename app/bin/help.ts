@@ -1,0 +1,36 @@
+// What `rendezvous help` and `--help` print.
+
+/** Texts by topic; the empty one is the overview. */
+export const HELP: Readonly<Record<string, string>> = {
+  "": `rendezvous: reach a server behind NAT through a relay
+
+    rendezvous issue ID --relay https://relay.example.com        make the secret of an id
+    rendezvous park https://ID:SECRET@relay.example.com 8080     serve localhost:8080 through the relay
+
+\`rendezvous help issue\` and \`rendezvous help park\` say more.`,
+
+  issue: `rendezvous issue ID [--relay URL] [--json]
+
+    RELAY_SECRET=... rendezvous issue pi --relay https://relay.example.com
+
+Prints the secret of an id, the agent's command line, the visitor's URL, and a URI for an authenticator app.
+Needs the relay's secret in RELAY_SECRET or in the file that RELAY_SECRET_FILE names; asks nobody else.
+
+    --relay URL   the relay's URL (default: PUBLIC_URL, or http://localhost:PORT)
+    --json        {"id","secret","url","visit","otpauth"} on one line`,
+
+  park: `rendezvous park URL SERVICE [options]
+
+    rendezvous park https://pi:SECRET@relay.example.com 8080
+    RENDEZVOUS_URL=https://pi:SECRET@relay.example.com rendezvous park db.lan:8080
+
+Serves a local HTTP service through the relay until it is stopped. SERVICE is a port, host:port or http://host:port.
+
+    --secret-file FILE   read the secret here instead of from the URL (or RENDEZVOUS_SECRET_FILE)
+    --spare N            idle tunnels to keep parked (4)
+    --max N              tunnels in all (64)
+    --ca FILE            trust the certificates in this PEM file
+    --verbose            a line for each request
+
+HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured: a proxy that lets CONNECT through is enough.`,
+};

@@ -1,0 +1,77 @@
+#!/usr/bin/env node
+// The relay program: environment -> createRelay -> listen -> drain.
+import { existsSync } from "node:fs";
+import type { AddressInfo } from "node:net";
+import process from "node:process";
+import { pino } from "pino";
+import { readRelayConfig, type RelayConfig } from "../config.ts";
+import { issue } from "../issue.ts";
+import { createRelay } from "../relay/relay.ts";
+import { SettingsError } from "../relay/options.ts";
+
+/** Connections that may wait to be accepted; the kernel cuts it to its own limit. */
+const BACKLOG = 4096;
+
+function main(): void {
+  if (existsSync(".env")) process.loadEnvFile();
+  const config = read();
+  if (config === undefined) return;
+  const log = pino({ level: config.logLevel });
+  const relay = createRelay(config.options, log);
+  const where = {
+    port: config.port,
+    backlog: BACKLOG,
+    ...(config.host === undefined ? {} : { host: config.host }),
+  };
+  relay.server.on("error", (error) => {
+    console.error(
+      `The relay cannot listen on port ${String(config.port)}: ${error.message}. Set PORT to another one.`,
+    );
+    process.exitCode = 1;
+  });
+  relay.server.listen(where, () => {
+    const address = relay.server.address() as AddressInfo;
+    log.info({ port: address.port }, "listening");
+    if (config.secretIsNew) console.log(firstSteps(config, address.port));
+  });
+  const leave = (): void => {
+    void relay.drain().then(() => {
+      log.info("bye");
+    });
+  };
+  process.on("SIGTERM", leave).on("SIGINT", leave);
+}
+
+function read(): RelayConfig | undefined {
+  try {
+    return readRelayConfig(process.env);
+  } catch (error) {
+    if (!(error instanceof SettingsError)) throw error;
+    console.error(error.message);
+    process.exitCode = 1;
+    return undefined;
+  }
+}
+
+/** For the first minute with the relay: commands that work when they are pasted. */
+function firstSteps({ options }: RelayConfig, port: number): string {
+  const { url, visit } = issue("demo", {
+    ...options,
+    relay: new URL(options.publicUrl ?? `http://localhost:${String(port)}`),
+  });
+  return `
+There is no RELAY_SECRET, so one was made; it is forgotten when the relay stops.
+
+Park a server that listens on port 8080, say \`python3 -m http.server 8080\`:
+
+    npx rendezvous park ${url} 8080
+
+Visit it:
+
+    curl '${visit}'
+
+For good: RELAY_SECRET=$(openssl rand -hex 32) in the environment or in .env, then \`npx rendezvous issue ID\`.
+`;
+}
+
+main();

@@ -1,0 +1,94 @@
+#!/usr/bin/env node
+// The program for everybody but the relay: issue | park.
+import process from "node:process";
+import { park } from "../agent/agent.ts";
+import { createWatch } from "../agent/watch.ts";
+import { readCommand, type Command } from "../config.ts";
+import { issue } from "../issue.ts";
+import { SettingsError } from "../relay/options.ts";
+import { VERSION } from "../version.ts";
+import { HELP } from "./help.ts";
+
+/** How long exchanges under way may go on after a signal. */
+const LEAVING_SECONDS = 10;
+const USAGE_EXIT = 2;
+
+function main(): void {
+  try {
+    run(readCommand(process.argv.slice(2), process.env));
+  } catch (error) {
+    if (!(error instanceof SettingsError) && !(error instanceof RangeError))
+      throw error;
+    console.error(error.message);
+    process.exitCode = USAGE_EXIT;
+  }
+}
+
+function run(command: Command): void {
+  switch (command.command) {
+    case "help":
+      console.log(HELP[command.topic ?? ""] ?? HELP[""]);
+      break;
+    case "version":
+      console.log(VERSION);
+      break;
+    case "issue":
+      runIssue(command);
+      break;
+    case "park":
+      runPark(command);
+  }
+}
+
+function runIssue({
+  id,
+  relay,
+  json,
+  settings,
+}: Extract<Command, { command: "issue" }>): void {
+  const issued = issue(id, { ...settings, relay });
+  if (json) {
+    console.log(JSON.stringify(issued));
+    return;
+  }
+  console.log(`Secret of ${issued.id}, for its owner only:
+    ${issued.secret}
+
+Park, beside a server that listens on port 8080:
+    npx rendezvous park ${issued.url} 8080
+
+Visit:
+    curl '${issued.visit}'
+
+Authenticator app, for parking by hand:
+    ${issued.otpauth}`);
+}
+
+function runPark(command: Extract<Command, { command: "park" }>): void {
+  const { relay, id, secret, service, spare, max, ca, verbose } = command;
+  const tap = verbose
+    ? () =>
+        createWatch((line) => {
+          console.log(line);
+        })
+    : undefined;
+  const agent = park(service, { relay, id, secret, spare, max, ca, tap });
+  agent.on("up", (visit) => {
+    console.log(
+      `${id} is up: ${visit.href} -> ${service.host}:${String(service.port)}`,
+    );
+  });
+  agent.on("trouble", (reason, seconds) => {
+    console.error(
+      `${id} is not parked: ${reason}. Trying again in ${seconds.toFixed(1)} s.`,
+    );
+  });
+  let leaving = false;
+  const leave = (): void => {
+    void agent.close(leaving ? 0 : LEAVING_SECONDS);
+    leaving = true;
+  };
+  process.on("SIGTERM", leave).on("SIGINT", leave);
+}
+
+main();

@@ -1,0 +1,374 @@
+// The only reader of environment and flags. Every problem is reported at once, in a sentence that names its cure.
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { parseArgs, type ParseArgsConfig } from "node:util";
+import {
+  MIN_SECRET_LENGTH,
+  SETTINGS,
+  SettingsError,
+  checkSettings,
+  type RelayOptions,
+} from "./relay/options.ts";
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Set by platforms that put exactly one router in front. */
+const PLATFORM_VARIABLES = [
+  "DYNO",
+  "RENDER",
+  "FLY_MACHINE_ID",
+  "CF_INSTANCE_INDEX",
+  "CONTAINER",
+  "KOYEB_INSTANCE_ID",
+  "RAILWAY_SERVICE_ID",
+];
+const LOG_LEVELS = [
+  "fatal",
+  "error",
+  "warn",
+  "info",
+  "debug",
+  "trace",
+  "silent",
+];
+const DEFAULT_PORT = 5000;
+
+export interface RelayConfig {
+  readonly options: RelayOptions;
+  readonly port: number;
+  /** Undefined: every address. */
+  readonly host: string | undefined;
+  readonly logLevel: string;
+  /** The relay's secret was made just now, and is lost at the end. */
+  readonly secretIsNew: boolean;
+}
+
+/**
+ * Reads what the relay needs.
+ * @throws SettingsError with one sentence for each problem
+ */
+export function readRelayConfig(environment: Environment): RelayConfig {
+  const problems: string[] = [];
+  const production = environment["NODE_ENV"] === "production";
+  const given = readVariables(environment, problems);
+  const secretIsNew = given["relaySecret"] === undefined && !production;
+  if (secretIsNew) given["relaySecret"] = randomBytes(32).toString("hex");
+  if (given["relaySecret"] === undefined) {
+    problems.push(
+      `RELAY_SECRET must be set in production: a text of ${String(MIN_SECRET_LENGTH)} characters or more, as \`openssl rand -hex 32\` makes one.`,
+    );
+  }
+  const options = collect(problems, () => checkSettings(given));
+  const port = collect(problems, () => readPort(environment));
+  const logLevel = environment["LOG_LEVEL"] ?? "info";
+  if (!LOG_LEVELS.includes(logLevel))
+    problems.push(
+      `LOG_LEVEL must be one of ${LOG_LEVELS.join(", ")}, got ${JSON.stringify(logLevel)}. Leave it out for info.`,
+    );
+  if (problems.length > 0 || options === undefined || port === undefined)
+    throw new SettingsError(problems.join("\n"));
+  return {
+    options,
+    port,
+    host: nonEmpty(environment["HOST"]),
+    logLevel,
+    secretIsNew,
+  };
+}
+
+/** A command line of the `rendezvous` program, checked. */
+export type Command =
+  | { readonly command: "help"; readonly topic: string | undefined }
+  | { readonly command: "version" }
+  | {
+      readonly command: "issue";
+      readonly id: string;
+      readonly relay: URL;
+      readonly json: boolean;
+      readonly settings: RelayOptions;
+    }
+  | {
+      readonly command: "park";
+      readonly relay: URL;
+      readonly id: string;
+      readonly secret: string;
+      readonly service: { readonly host: string; readonly port: number };
+      readonly spare: number;
+      readonly max: number;
+      readonly ca: string | undefined;
+      readonly verbose: boolean;
+    };
+
+/**
+ * Reads a command line.
+ * @throws SettingsError with one sentence for each problem
+ */
+export function readCommand(
+  argv: readonly string[],
+  environment: Environment,
+): Command {
+  const [name, ...rest] = argv;
+  switch (name) {
+    case undefined:
+    case "help":
+    case "--help":
+    case "-h":
+      return { command: "help", topic: rest[0] };
+    case "--version":
+    case "-v":
+      return { command: "version" };
+    case "issue":
+      return readIssue(rest, environment);
+    case "park":
+      return readPark(rest, environment);
+    default:
+      throw new SettingsError(
+        `There is no command ${JSON.stringify(name)}. \`rendezvous help\` lists them.`,
+      );
+  }
+}
+
+function readIssue(argv: readonly string[], environment: Environment): Command {
+  const { values, positionals } = parse(argv, {
+    relay: { type: "string" },
+    json: { type: "boolean" },
+    help: { type: "boolean", short: "h" },
+  });
+  if (values["help"] === true) return { command: "help", topic: "issue" };
+  const problems: string[] = [];
+  const [id, ...more] = positionals;
+  if (id === undefined || more.length > 0)
+    problems.push("Name one id: `rendezvous issue ID`.");
+  const given = readVariables(environment, problems);
+  if (given["relaySecret"] === undefined) {
+    problems.push(
+      "RELAY_SECRET must be set to the relay's secret, or RELAY_SECRET_FILE to a file that has it.",
+    );
+  }
+  const settings = collect(problems, () => checkSettings(given));
+  const port = collect(problems, () => readPort(environment)) ?? DEFAULT_PORT;
+  const relay = readUrl(
+    text(values["relay"]) ??
+      settings?.publicUrl ??
+      `http://localhost:${String(port)}`,
+    "--relay",
+    problems,
+  );
+  if (
+    problems.length > 0 ||
+    id === undefined ||
+    settings === undefined ||
+    relay === undefined
+  )
+    throw new SettingsError(problems.join("\n"));
+  return {
+    command: "issue",
+    id,
+    relay,
+    json: values["json"] === true,
+    settings,
+  };
+}
+
+function readPark(argv: readonly string[], environment: Environment): Command {
+  const { values, positionals } = parse(argv, {
+    spare: { type: "string" },
+    max: { type: "string" },
+    ca: { type: "string" },
+    "secret-file": { type: "string" },
+    verbose: { type: "boolean" },
+    help: { type: "boolean", short: "h" },
+  });
+  if (values["help"] === true) return { command: "help", topic: "park" };
+  const problems: string[] = [];
+  const fromVariable = nonEmpty(environment["RENDEZVOUS_URL"]);
+  const named =
+    positionals.length === 1 && fromVariable !== undefined
+      ? [fromVariable, ...positionals]
+      : positionals;
+  const [url, target]: readonly (string | undefined)[] = named;
+  if (url === undefined || target === undefined || positionals.length > 2) {
+    problems.push(
+      "Name the relay and the service: `rendezvous park https://ID:SECRET@relay.example.com 8080`.",
+    );
+  }
+  const relay =
+    url === undefined
+      ? undefined
+      : readUrl(
+          url,
+          url === fromVariable ? "RENDEZVOUS_URL" : "The relay",
+          problems,
+        );
+  const secretFile =
+    text(values["secret-file"]) ??
+    nonEmpty(environment["RENDEZVOUS_SECRET_FILE"]);
+  const secret =
+    secretFile === undefined
+      ? decodeURIComponent(relay?.password ?? "")
+      : readText(secretFile, problems);
+  const id = decodeURIComponent(relay?.username ?? "");
+  if (relay !== undefined && id === "")
+    problems.push(
+      "The relay's URL must have the id before its host: `https://ID:SECRET@relay.example.com`.",
+    );
+  if (relay !== undefined && id !== "" && secret === "")
+    problems.push(
+      "The secret is missing. Put it into the relay's URL, or name a file with --secret-file.",
+    );
+  const service =
+    target === undefined ? undefined : readService(target, problems);
+  const spare = readCount(text(values["spare"]), "--spare", 4, problems);
+  const max = readCount(text(values["max"]), "--max", 64, problems);
+  const caFile = text(values["ca"]);
+  const ca = caFile === undefined ? undefined : readText(caFile, problems);
+  if (
+    problems.length > 0 ||
+    relay === undefined ||
+    service === undefined ||
+    secret === undefined
+  )
+    throw new SettingsError(problems.join("\n"));
+  return {
+    command: "park",
+    relay,
+    id,
+    secret,
+    service,
+    spare,
+    max,
+    ca,
+    verbose: values["verbose"] === true,
+  };
+}
+
+/** The relay's settings by their names, as far as the environment has them. */
+function readVariables(
+  environment: Environment,
+  problems: string[],
+): Record<string, unknown> {
+  const given: Record<string, unknown> = {};
+  for (const [name, { variable }] of Object.entries(SETTINGS))
+    given[name] = nonEmpty(environment[variable]);
+  const file = nonEmpty(environment["RELAY_SECRET_FILE"]);
+  if (file !== undefined) given["relaySecret"] ??= readText(file, problems);
+  if (
+    PLATFORM_VARIABLES.some(
+      (variable) => nonEmpty(environment[variable]) !== undefined,
+    )
+  )
+    given["trustProxy"] ??= 1;
+  return given;
+}
+
+function parse(
+  argv: readonly string[],
+  options: NonNullable<ParseArgsConfig["options"]>,
+) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      options,
+      allowPositionals: true,
+      strict: true,
+    });
+  } catch (error) {
+    throw new SettingsError(
+      error instanceof Error ? error.message : String(error),
+    );
+  }
+}
+
+function collect<T>(problems: string[], read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof SettingsError)) throw error;
+    problems.push(error.message);
+    return undefined;
+  }
+}
+
+function readPort(environment: Environment): number {
+  const port = nonEmpty(environment["PORT"]) ?? String(DEFAULT_PORT);
+  if (/^\d{1,5}$/.test(port) && Number(port) <= 65_535) return Number(port);
+  throw new SettingsError(
+    `PORT must be a port number, 0 to 65535, got ${JSON.stringify(port)}. Leave it out for ${String(DEFAULT_PORT)}.`,
+  );
+}
+
+function readUrl(
+  value: string,
+  name: string,
+  problems: string[],
+): URL | undefined {
+  // A bare host is what people type first.
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  if (
+    url !== undefined &&
+    (url.protocol === "https:" || url.protocol === "http:")
+  )
+    return url;
+  problems.push(
+    `${name} must be a URL like https://relay.example.com, got ${JSON.stringify(withoutSecret(value))}.`,
+  );
+  return undefined;
+}
+
+/** Where the local service listens: a port, host:port, or http://host:port. */
+function readService(
+  target: string,
+  problems: string[],
+): { host: string; port: number } | undefined {
+  const plain = target.replace(/^http:\/\//, "").replace(/\/$/, "");
+  const match =
+    /^(?:(\[[0-9a-fA-F:.]+\]|[\w.-]+):)?(\d{1,5})$/.exec(plain) ??
+    (plain === target ? null : /^([\w.-]+)()$/.exec(plain));
+  const port = match?.[2] === "" ? 80 : Number(match?.[2]);
+  if (match !== null && port > 0 && port <= 65_535)
+    return {
+      host: (match[1] ?? "localhost").replace(/^\[(.*)\]$/, "$1"),
+      port,
+    };
+  problems.push(
+    `The service must be a port, host:port or http://host:port, got ${JSON.stringify(target)}.`,
+  );
+  return undefined;
+}
+
+function readCount(
+  value: string | undefined,
+  flag: string,
+  byDefault: number,
+  problems: string[],
+): number {
+  if (value === undefined) return byDefault;
+  if (/^[1-9]\d{0,5}$/.test(value)) return Number(value);
+  problems.push(
+    `${flag} must be a positive integer, got ${JSON.stringify(value)}. Leave it out for ${String(byDefault)}.`,
+  );
+  return byDefault;
+}
+
+function readText(file: string, problems: string[]): string | undefined {
+  try {
+    return readFileSync(file, "utf8").trim();
+  } catch (error) {
+    problems.push(
+      `${file} cannot be read: ${error instanceof Error ? error.message : String(error)}.`,
+    );
+    return undefined;
+  }
+}
+
+function nonEmpty(value: string | undefined): string | undefined {
+  return value === undefined || value === "" ? undefined : value;
+}
+
+function text(value: unknown): string | undefined {
+  return typeof value === "string" ? value : undefined;
+}
+
+function withoutSecret(url: string): string {
+  return url.replace(/\/\/[^@/]*@/, "//");
+}

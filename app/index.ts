@@ -1,0 +1,9 @@
+// The library: a relay to run, and a server to park.
+export { createRelay, type Relay } from "./relay/relay.ts";
+export {
+  SettingsError,
+  type RelayOptions,
+  type RelaySettings,
+} from "./relay/options.ts";
+export { Agent, park, type ParkOptions, type Target } from "./agent/agent.ts";
+export { issue, type Issued } from "./issue.ts";

@@ -1,0 +1,121 @@
+// What the programs must agree on: ids, secrets, tokens, and the names of header fields. PROTOCOL.md is the same in words.
+import { createHmac, randomUUID } from "node:crypto";
+import { SignJWT } from "jose";
+import { ScureBase32Plugin } from "otplib";
+
+const base32 = new ScureBase32Plugin();
+
+/** Sent by our agent when it parks: it answers pings in the tunnel. The value is its version. */
+export const AGENT_FIELD = "Rendezvous-Agent";
+/** Asks the agent in the tunnel whether it is there; answered by PONG_FIELD with the same value. */
+export const PING_FIELD = "Rendezvous-Ping";
+export const PONG_FIELD = "Rendezvous-Pong";
+/** In the 200 to an agent: the URL at which visitors reach its hidden server. */
+export const VISIT_FIELD = "Rendezvous-Visit";
+/** In the 200 to an agent: seconds between two pings on an idle tunnel. */
+export const HEARTBEAT_FIELD = "Rendezvous-Heartbeat";
+
+/** The scheme of a CONNECT that parks. */
+export const PARK_SCHEME = "uuid:";
+
+export const DEFAULT_PARAMETER = "rendezvous";
+
+/** Seconds that a parking token made here is good for; the relay takes at most MAX_TOKEN_SECONDS. */
+const TOKEN_SECONDS = 45;
+export const MAX_TOKEN_SECONDS = 60;
+
+/** Heartbeats of silence after which the other side is taken for dead. */
+export const SILENT_HEARTBEATS = 2;
+
+const ID = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
+
+/** Whether text is an id: one DNS label in lower case. */
+export function isId(text: string): boolean {
+  return ID.test(text);
+}
+
+/** The secret of an id, 32 octets: the JWT key and the TOTP key (generation 1 is the first). */
+export function deriveKey(
+  relaySecret: string,
+  id: string,
+  generation: number,
+): Buffer {
+  const suffix = generation === 1 ? "" : `@${String(generation)}`;
+  return createHmac("sha256", relaySecret)
+    .update(`rendezvous/v1/${id}${suffix}`)
+    .digest();
+}
+
+/** The form in which a secret is handed out: base32 (RFC 4648) without padding. */
+export function encodeSecret(key: Uint8Array): string {
+  return base32.encode(key, { padding: false });
+}
+
+/**
+ * The key that a secret stands for; spaces, case and padding do not matter.
+ * @throws RangeError in a sentence for the user
+ */
+export function decodeSecret(secret: string): Uint8Array {
+  const text = secret.replaceAll(/[\s=]/g, "").toUpperCase();
+  if (!/^[A-Z2-7]{16,}$/.test(text))
+    throw new RangeError(
+      "The secret is not base32 text as `rendezvous issue` prints it.",
+    );
+  return base32.decode(text);
+}
+
+/** Makes a one-time token that parks one tunnel: a JWT (RFC 7519), HS256. */
+export async function makeToken(id: string, key: Uint8Array): Promise<string> {
+  return new SignJWT({})
+    .setProtectedHeader({ alg: "HS256" })
+    .setSubject(id)
+    .setJti(randomUUID())
+    .setIssuedAt()
+    .setExpirationTime(`${String(TOKEN_SECONDS)}s`)
+    .sign(key);
+}
+
+/** Which ids and generations may not park any more. */
+export class Revocations {
+  readonly #entries: ReadonlySet<string>;
+
+  constructor(entries: Iterable<string>) {
+    this.#entries = new Set([...entries].map((entry) => entry.toLowerCase()));
+  }
+
+  /** The generation of an id that is valid: the lowest one not revoked; undefined when the id is revoked as a whole. */
+  generationOf(id: string): number | undefined {
+    if (this.#entries.has(id)) return undefined;
+    let generation = 1;
+    while (this.#entries.has(`${id}@${String(generation)}`)) generation++;
+    return generation;
+  }
+}
+
+/** Whether text is an entry of a list of revocations. */
+export function isRevocation(text: string): boolean {
+  const [id = "", generation, ...rest] = text.toLowerCase().split("@");
+  return (
+    isId(id) &&
+    rest.length === 0 &&
+    (generation === undefined || /^[1-9]\d{0,3}$/.test(generation))
+  );
+}
+
+/** The URL at which a visitor reaches a hidden server on a relay. */
+export function visitUrl(
+  relay: URL,
+  id: string,
+  naming: {
+    readonly parameter: string;
+    readonly baseDomain?: string | undefined;
+  },
+): string {
+  const url = new URL(relay);
+  url.username = url.password = url.search = url.hash = "";
+  url.pathname = "/";
+  if (naming.baseDomain === undefined)
+    url.searchParams.set(naming.parameter, id);
+  else url.hostname = `${id}.${naming.baseDomain}`;
+  return url.href;
+}

@@ -1,0 +1,336 @@
+// A connection to the relay's port: its requests, read one after another and each routed by itself.
+import { randomUUID } from "node:crypto";
+import { tellFailure, type FailureCode } from "../errors.ts";
+import { BodyReader } from "../wire/body.ts";
+import {
+  Malformed,
+  checkPartialHead,
+  fieldOf,
+  headEnd,
+  readRequestHead,
+  skipEmptyLines,
+  type RequestHead,
+} from "../wire/head.ts";
+import type { Link, Receiver } from "../wire/link.ts";
+
+/** Routers keep idle connections for 90 s and would run into a shorter limit of ours. */
+const IDLE_MILLISECONDS = 95 * 1000;
+/** How long a head may take from its first octet to its last. */
+const HEAD_MILLISECONDS = 30 * 1000;
+/** How long the other side has to read the last answer and to close. */
+const CLOSING_MILLISECONDS = 5 * 1000;
+/** Octets kept of what cannot be read yet: pipelined requests, the body of one that waits. */
+const MAX_HELD_OCTETS = 64 * 1024;
+
+const NOTHING = Buffer.alloc(0);
+
+/** Who serves the request under way. */
+export interface Server {
+  /** Octets of the body, as they are on the wire. */
+  requestBody(octets: Buffer): void;
+  /** The body is complete. */
+  requestEnd(): void;
+  /** The body cannot be read any further. */
+  requestBroken(problem: Malformed): void;
+  /** The visitor has taken what a write() had to leave. */
+  visitorDrain(): void;
+  /** The visitor will send nothing more, but may still read. */
+  visitorEnd(): void;
+  /** The visitor has gone. */
+  visitorGone(): void;
+  /** Time passes; `now` is of the monotonic clock. */
+  sweep(now: number): void;
+}
+
+/** Decides who serves a request. */
+export type Router = (connection: Connection, request: RequestHead) => void;
+
+/**
+ * head: a request is awaited or has come in part. held: its server is not ready for the body. body: the server takes it.
+ * answer: it is complete. closing: the last answer is out. taken: the link belongs to somebody else.
+ */
+type Phase = "head" | "held" | "body" | "answer" | "closing" | "taken";
+
+interface Refusal {
+  readonly detail?: string | undefined;
+  readonly fields?: readonly string[];
+  readonly wayOut?: Readonly<{ href: string; text: string }> | undefined;
+  /** Reported by the router in front, if it counts; made up otherwise. */
+  readonly requestId?: string | undefined;
+}
+
+export class Connection implements Receiver {
+  readonly link: Link;
+  readonly #route: Router;
+  readonly #closed: (connection: Connection) => void;
+  #phase: Phase = "head";
+  /** Octets that have come and are not read, from #at on. */
+  #held: Buffer = NOTHING;
+  #at = 0;
+  #request: RequestHead | undefined;
+  #body: BodyReader | undefined;
+  #server: Server | undefined;
+  #since = performance.now();
+  #running = false;
+  #visitorEnded = false;
+  #draining = false;
+
+  constructor(
+    link: Link,
+    route: Router,
+    closed: (connection: Connection) => void,
+  ) {
+    this.link = link;
+    this.#route = route;
+    this.#closed = closed;
+    link.receiver = this;
+  }
+
+  /** Octets that came after what has been read. */
+  get early(): number {
+    return this.#held.length - this.#at;
+  }
+
+  /** Whether the connection can go on after the answer to the request under way. */
+  get persistent(): boolean {
+    return (
+      this.#request?.persistent === true &&
+      !this.#draining &&
+      (!this.#visitorEnded || this.early > 0)
+    );
+  }
+
+  /** All of the request under way has been read. */
+  get requestRead(): boolean {
+    return this.#phase === "answer";
+  }
+
+  /** A server has taken the request but not its body. */
+  hold(server: Server): void {
+    this.#server = server;
+    this.#phase = "held";
+  }
+
+  /** The server takes the body from now on; requestEnd() follows when it is complete. */
+  accept(server: Server): void {
+    this.#server = server;
+    this.#phase = "body";
+    this.link.resume();
+    this.#run();
+  }
+
+  /** The request under way has been answered. */
+  finish(persistent: boolean): void {
+    this.#server = undefined;
+    if (!persistent || !this.persistent || !this.requestRead) {
+      this.close();
+      return;
+    }
+    this.#phase = "head";
+    this.#since = performance.now();
+    this.link.resume();
+    this.#run();
+  }
+
+  /** Answers the request under way with a failure; nothing of another answer may be out. */
+  refuse(code: FailureCode, refusal: Refusal = {}): void {
+    const request = this.#request;
+    const requestId = refusal.requestId ?? randomUUID();
+    const accept =
+      request === undefined ? undefined : fieldOf(request.fields, "accept");
+    const { detail, wayOut } = refusal;
+    const { status, reason, fields, body } = tellFailure({
+      code,
+      detail,
+      requestId,
+      accept,
+      wayOut,
+    });
+    // A body that nobody reads is easier to end with its connection than to skip.
+    if (request?.framing === 0) this.#phase = "answer";
+    const persistent = this.persistent && this.requestRead;
+    const lines = [...fields, ...(refusal.fields ?? [])];
+    let head = `HTTP/1.1 ${String(status)} ${reason}\r\n`;
+    for (let i = 0; i < lines.length; i += 2)
+      head += `${lines[i] ?? ""}: ${lines[i + 1] ?? ""}\r\n`;
+    head += persistent
+      ? request?.minor === 0
+        ? "Connection: keep-alive\r\n\r\n"
+        : "\r\n"
+      : "Connection: close\r\n\r\n";
+    this.link.write(
+      Buffer.from(request?.method === "HEAD" ? head : head + body),
+    );
+    this.finish(persistent);
+  }
+
+  /** Ends the connection after what was written, and lets the other side read it: what still comes is thrown away. */
+  close(): void {
+    this.#server = undefined;
+    this.#phase = "closing";
+    this.#since = performance.now();
+    this.#held = NOTHING;
+    this.#at = 0;
+    this.link.resume();
+    this.link.end();
+  }
+
+  /** Breaks the connection, so that an answer that is out in part is not taken for a whole one. */
+  cut(): void {
+    this.#server = undefined;
+    this.link.reset();
+  }
+
+  /** Gives the link to another owner, with the octets that have come early. The connection is over. */
+  take(): { link: Link; early: Buffer } {
+    const early = this.#held.subarray(this.#at);
+    this.#server = undefined;
+    this.#phase = "taken";
+    this.#held = NOTHING;
+    this.#at = 0;
+    this.#closed(this);
+    return { link: this.link, early };
+  }
+
+  /** Ends the connection as soon as nothing is under way. */
+  windUp(): void {
+    this.#draining = true;
+    if (this.#phase === "head" && this.early === 0) this.close();
+  }
+
+  /** Ends what has lasted too long. */
+  sweep(now: number): void {
+    const since = now - this.#since;
+    if (this.#phase === "closing" && since > CLOSING_MILLISECONDS)
+      this.link.destroy();
+    else if (
+      this.#phase === "head" &&
+      this.early > 0 &&
+      since > HEAD_MILLISECONDS
+    )
+      this.#refuseHead("request_timeout");
+    else if (this.#phase === "head" && since > IDLE_MILLISECONDS) this.close();
+    else this.#server?.sweep(now);
+  }
+
+  drain(): void {
+    this.#server?.visitorDrain();
+    this.#run();
+  }
+
+  data(octets: Buffer): void {
+    if (this.#phase === "closing") return;
+    if (this.#phase === "head" && this.early === 0)
+      this.#since = performance.now();
+    this.#held =
+      this.early === 0
+        ? octets
+        : Buffer.concat([this.#held.subarray(this.#at), octets]);
+    this.#at = 0;
+    this.#run();
+    if (this.#phase === "taken") return;
+    if (this.early === 0) this.#held = NOTHING;
+    else this.#held = Buffer.from(this.#held.subarray(this.#at));
+    this.#at = 0;
+    if (this.early > MAX_HELD_OCTETS) this.link.pause();
+  }
+
+  end(): void {
+    this.#visitorEnded = true;
+    if (this.#phase === "head") this.#run();
+    else if (this.#phase === "answer") this.#server?.visitorEnd();
+    else if (this.#phase !== "closing") {
+      // A request that ends before its body does, or a visitor who does not wait for a tunnel any more.
+      this.#server?.visitorGone();
+      this.close();
+    }
+  }
+
+  gone(): void {
+    this.#server?.visitorGone();
+    this.#server = undefined;
+    this.#closed(this);
+  }
+
+  /** Reads on until octets, the server or the visitor must be waited for. Serving may end in here, and so may the connection. */
+  #run(): void {
+    if (this.#running) return;
+    this.#running = true;
+    while (this.#step());
+    this.#running = false;
+    if (this.#phase === "head" && this.#visitorEnded && !this.link.needsDrain)
+      this.close();
+  }
+
+  #step(): boolean {
+    if (this.#phase === "body") return this.#readBody();
+    // Whoever asks much and reads little waits until he has read.
+    if (this.#phase !== "head" || this.early === 0 || this.link.needsDrain)
+      return false;
+    try {
+      return this.#readHead();
+    } catch (problem) {
+      if (!(problem instanceof Malformed)) throw problem;
+      this.#refuseHead(codeOf(problem), problem.message);
+      return true;
+    }
+  }
+
+  #readHead(): boolean {
+    this.#at = skipEmptyLines(this.#held, this.#at);
+    const end = headEnd(this.#held, this.#at);
+    if (end < 0) {
+      checkPartialHead(this.#held, this.#at);
+      return false;
+    }
+    const request = readRequestHead(this.#held, this.#at, end);
+    this.#at = end;
+    this.#request = request;
+    this.#body =
+      request.framing === 0 ? undefined : new BodyReader(request.framing);
+    this.#phase = "held";
+    this.#route(this, request);
+    return true;
+  }
+
+  #readBody(): boolean {
+    const body = this.#body;
+    if (body !== undefined && !body.done) {
+      if (this.early === 0) return false;
+      const from = this.#at;
+      try {
+        this.#at = body.read(this.#held, from);
+      } catch (problem) {
+        if (!(problem instanceof Malformed)) throw problem;
+        this.#phase = "held";
+        this.#server?.requestBroken(problem);
+        return false;
+      }
+      this.#server?.requestBody(this.#held.subarray(from, this.#at));
+      return true;
+    }
+    this.#body = undefined;
+    this.#phase = "answer";
+    this.#server?.requestEnd();
+    return true;
+  }
+
+  /** A head that cannot be read: nothing that follows it can be trusted. */
+  #refuseHead(code: FailureCode, detail?: string): void {
+    this.#request = undefined;
+    this.refuse(code, { detail });
+  }
+}
+
+function codeOf(problem: Malformed): FailureCode {
+  switch (problem.status) {
+    case 400:
+      return "bad_request";
+    case 431:
+      return "head_too_large";
+    case 501:
+      return "not_implemented";
+    case 505:
+      return "http_version";
+  }
+}

@@ -1,0 +1,354 @@
+// One HTTP/1.1 exchange on a tunnel: the head in one write, the answer followed to its exact end, the tunnel free the moment that has come.
+//   visitor -> connection -> exchange ==tunnel==> hidden server
+import type { FailureCode } from "../errors.ts";
+import { BodyReader } from "../wire/body.ts";
+import {
+  Malformed,
+  checkPartialHead,
+  headEnd,
+  readAnswerHead,
+  type AnswerHead,
+  type RequestHead,
+} from "../wire/head.ts";
+import type { Link, Receiver } from "../wire/link.ts";
+import { splice, type Spliced } from "../wire/splice.ts";
+import type { Connection, Server } from "./connection.ts";
+import { answerHead, type HeadOptions } from "./heads.ts";
+
+/** A hidden server has said enough before its answer. */
+const MAX_INTERIM_ANSWERS = 100;
+/** How long an answer may make a visitor wait for its next octet who has already ended his own direction. */
+const HALF_CLOSED_MILLISECONDS = 1000;
+/** Up to here one copy is cheaper than two writes. */
+const MAX_JOINED_OCTETS = 16 * 1024;
+
+/** What the exchange takes place on: a tunnel, or the relay's own pages. */
+export interface Carrier {
+  readonly link: Link;
+  /** It will not carry another exchange. */
+  readonly oneShot: boolean;
+  /** It can carry another exchange now. */
+  release(): void;
+  /** It cannot, and ends in good order. */
+  leave(): void;
+  /** Its link has closed. */
+  gone(): void;
+}
+
+export interface ExchangeOptions extends HeadOptions {
+  readonly answerSeconds: number;
+}
+
+/** What the exchange cannot decide by itself. */
+export interface ExchangeEvents {
+  /** The carrier was lost before the first octet of an answer, and nothing of the body had left. */
+  lost(): void;
+  /** No answer can be given but this one. */
+  failed(code: FailureCode, detail?: string): void;
+  /** A 101 came, and what followed it is over. */
+  spliced(spliced: Spliced): void;
+}
+
+export interface ExchangeParts {
+  readonly connection: Connection;
+  readonly request: RequestHead;
+  /** The request's head as it is sent. */
+  readonly head: string;
+  readonly carrier: Carrier;
+  readonly cookie: string | undefined;
+  readonly options: ExchangeOptions;
+  readonly events: ExchangeEvents;
+}
+
+/** head: no final answer yet. body: its head is out. answered: it is complete, the request is not. over: nothing more is done here. */
+type Phase = "head" | "body" | "answered" | "over";
+
+export class Exchange implements Receiver, Server {
+  readonly #parts: ExchangeParts;
+  readonly #visitor: Link;
+  readonly #tunnel: Link;
+  #phase: Phase = "head";
+  /** The beginning of an answer's head. */
+  #partial: Buffer | undefined;
+  #answer: AnswerHead | undefined;
+  #body: BodyReader | undefined;
+  /** Data out of its chunks, for a visitor who speaks HTTP/1.0. */
+  #plain: Buffer[] | undefined;
+  /** The visitor's connection goes on afterwards. */
+  #persistent = false;
+  #bodySent = false;
+  #interim = 0;
+  #answerOctets = 0;
+  /** When something last happened that lets hope for an answer. */
+  #since = performance.now();
+  /** When the answer last moved on, for a visitor who has ended his direction. */
+  #halfClosedSince: number | undefined;
+
+  constructor(parts: ExchangeParts) {
+    this.#parts = parts;
+    this.#visitor = parts.connection.link;
+    this.#tunnel = parts.carrier.link;
+  }
+
+  start(): void {
+    this.#tunnel.receiver = this;
+    this.#tunnel.write(this.#parts.head);
+    this.#parts.connection.accept(this);
+  }
+
+  // What comes from the visitor.
+
+  requestBody(octets: Buffer): void {
+    if (this.#phase === "over" || octets.length === 0) return;
+    this.#bodySent = true;
+    this.#since = performance.now();
+    if (!this.#tunnel.write(octets)) this.#visitor.pause();
+  }
+
+  requestEnd(): void {
+    if (this.#phase === "answered") this.#finish();
+  }
+
+  requestBroken(problem: Malformed): void {
+    this.#fail("bad_request", problem.message);
+  }
+
+  visitorDrain(): void {
+    if (this.#phase !== "over") this.#tunnel.resume();
+  }
+
+  visitorEnd(): void {
+    this.#halfClosedSince = performance.now();
+  }
+
+  visitorGone(): void {
+    if (this.#phase === "over") return;
+    this.#phase = "over";
+    this.#tunnel.reset();
+    this.#parts.carrier.leave();
+  }
+
+  sweep(now: number): void {
+    if (this.#phase === "over") return;
+    if (
+      this.#halfClosedSince !== undefined &&
+      now - this.#halfClosedSince > HALF_CLOSED_MILLISECONDS
+    ) {
+      this.visitorGone();
+      this.#parts.connection.cut();
+    } else if (
+      this.#phase !== "body" &&
+      now - this.#since > this.#parts.options.answerSeconds * 1000
+    ) {
+      // An answer that is complete while its request never ends is no failure of the hidden server.
+      if (this.#phase === "answered") this.#finish();
+      else this.#fail("no_answer");
+    }
+  }
+
+  // What comes from the hidden server.
+
+  data(octets: Buffer): void {
+    this.#answerOctets += octets.length;
+    if (this.#halfClosedSince !== undefined)
+      this.#halfClosedSince = performance.now();
+    try {
+      if (this.#phase === "body") this.#readBody(octets);
+      else if (this.#phase === "head") this.#readHead(octets);
+      else if (this.#phase === "answered")
+        throw new Malformed("octets came after the answer");
+    } catch (problem) {
+      if (!(problem instanceof Malformed)) throw problem;
+      this.#fail("bad_answer", problem.message);
+    }
+  }
+
+  end(): void {
+    if (this.#phase === "body" && this.#body?.endsWithStream === true)
+      this.#answered();
+    else if (this.#phase === "answered") this.#finish();
+    else if (this.#phase !== "over") this.#lose();
+  }
+
+  drain(): void {
+    this.#since = performance.now();
+    if (this.#phase !== "over") this.#visitor.resume();
+  }
+
+  gone(): void {
+    this.#parts.carrier.gone();
+    if (this.#phase === "answered") this.#finish();
+    else if (this.#phase !== "over") this.#lose();
+  }
+
+  #readHead(octets: Buffer): void {
+    let left =
+      this.#partial === undefined
+        ? octets
+        : Buffer.concat([this.#partial, octets]);
+    this.#partial = undefined;
+    for (;;) {
+      const end = headEnd(left, 0);
+      if (end < 0) {
+        checkPartialHead(left, 0);
+        if (left.length > 0) this.#partial = Buffer.from(left);
+        return;
+      }
+      const answer = readAnswerHead(left, end, this.#parts.request.method);
+      left = left.subarray(end);
+      if (answer.status === 101) {
+        this.#switch(answer, left);
+        return;
+      }
+      if (answer.status >= 200) {
+        this.#begin(answer, left);
+        return;
+      }
+      this.#passInterim(answer);
+    }
+  }
+
+  /** 100, 103 and their like (RFC 9110 15.2): HTTP/1.0 does not know them. */
+  #passInterim(answer: AnswerHead): void {
+    if (++this.#interim > MAX_INTERIM_ANSWERS)
+      throw new Malformed("too many interim answers");
+    this.#since = performance.now();
+    const { request, options } = this.#parts;
+    if (request.minor === 0) return;
+    if (
+      !this.#visitor.write(
+        answerHead(answer, { minor: 1, persistent: true }, options),
+      )
+    )
+      this.#tunnel.pause();
+  }
+
+  /** The final answer's head, and what came of its body in the same piece. */
+  #begin(answer: AnswerHead, octets: Buffer): void {
+    const { connection, request, options, cookie } = this.#parts;
+    const { minor } = request;
+    // HTTP/1.0 has no chunks: its visitors get the data as such, up to the end of the connection.
+    if (minor === 0 && answer.framing === "chunked") this.#plain = [];
+    this.#body = new BodyReader(answer.framing, this.#plain);
+    const first = this.#takeBody(octets);
+
+    this.#answer = answer;
+    const goesOn = connection.requestRead || answer.persistent;
+    this.#persistent =
+      connection.persistent &&
+      goesOn &&
+      answer.framing !== "close" &&
+      this.#plain === undefined;
+    this.#phase = "body";
+    const head = answerHead(
+      answer,
+      { minor, persistent: this.#persistent, cookie },
+      options,
+    );
+    if (!this.#writeJoined(head, first)) this.#tunnel.pause();
+    if (this.#body.done) this.#answered();
+  }
+
+  #writeJoined(head: string, octets: Buffer): boolean {
+    if (octets.length === 0) return this.#visitor.write(head);
+    if (octets.length <= MAX_JOINED_OCTETS) {
+      const joined = Buffer.allocUnsafe(head.length + octets.length);
+      joined.write(head, 0, "latin1");
+      octets.copy(joined, head.length);
+      return this.#visitor.write(joined);
+    }
+    this.#visitor.cork();
+    this.#visitor.write(head);
+    const flows = this.#visitor.write(octets);
+    this.#visitor.uncork();
+    return flows;
+  }
+
+  #readBody(octets: Buffer): void {
+    if (!this.#visitor.write(this.#takeBody(octets))) this.#tunnel.pause();
+    if (this.#body?.done === true) this.#answered();
+  }
+
+  /** What of these octets the visitor is to have. */
+  #takeBody(octets: Buffer): Buffer {
+    const end = this.#body?.read(octets, 0) ?? 0;
+    if (end < octets.length)
+      throw new Malformed("octets came after the answer");
+    return this.#plain === undefined
+      ? octets
+      : Buffer.concat(this.#plain.splice(0));
+  }
+
+  /** The answer is complete. The tunnel is free once the request is complete too. */
+  #answered(): void {
+    this.#phase = "answered";
+    this.#since = performance.now();
+    if (this.#parts.connection.requestRead || !this.#tunnelGoesOn)
+      this.#finish();
+  }
+
+  get #tunnelGoesOn(): boolean {
+    const answer = this.#answer;
+    return (
+      answer !== undefined &&
+      answer.minor === 1 &&
+      answer.persistent &&
+      answer.framing !== "close" &&
+      !this.#parts.carrier.oneShot &&
+      !this.#tunnel.ended
+    );
+  }
+
+  #finish(): void {
+    if (this.#phase === "over") return;
+    this.#phase = "over";
+    const { connection, carrier } = this.#parts;
+    const reusable = this.#tunnelGoesOn && connection.requestRead;
+    // First the tunnel: the visitor's next request may be in hand already.
+    if (reusable) carrier.release();
+    else carrier.leave();
+    connection.finish(this.#persistent);
+  }
+
+  /** The tunnel ended or broke before the answer was complete. */
+  #lose(): void {
+    const { events } = this.#parts;
+    if (this.#answerOctets > 0) {
+      this.#fail("bad_answer", "it stopped before its end");
+      return;
+    }
+    this.#phase = "over";
+    this.#tunnel.destroy();
+    this.#parts.carrier.leave();
+    if (this.#bodySent) events.failed("tunnel_lost");
+    else events.lost();
+  }
+
+  #fail(code: FailureCode, detail?: string): void {
+    if (this.#phase === "over") return;
+    const out = this.#phase !== "head";
+    this.#phase = "over";
+    this.#tunnel.reset();
+    this.#parts.carrier.leave();
+    if (out) this.#parts.connection.cut();
+    else this.#parts.events.failed(code, detail);
+  }
+
+  /** After a 101 the two sides talk as they like. */
+  #switch(answer: AnswerHead, octets: Buffer): void {
+    const { connection, request, carrier, options, events } = this.#parts;
+    if (request.upgrade === undefined || answer.upgrade === undefined)
+      throw new Malformed("a 101 came that nobody asked for");
+    if (!connection.requestRead)
+      throw new Malformed("a 101 came before the request was complete");
+    this.#phase = "over";
+    const { link, early } = connection.take();
+    link.write(answerHead(answer, { minor: 1, persistent: true }, options));
+    if (octets.length > 0) link.write(octets);
+    if (early.length > 0) this.#tunnel.write(early);
+    splice(link, this.#tunnel, (spliced) => {
+      carrier.gone();
+      events.spliced(spliced);
+    });
+  }
+}

@@ -1,0 +1,190 @@
+// The visit door: a request that names a hidden server goes out on a tunnel of that server, waiting for one if it must.
+//   visitor -> relay ==tunnel==> hidden server
+import type { Logger } from "pino";
+import type { FailureCode } from "../errors.ts";
+import { fieldOf, type RequestHead } from "../wire/head.ts";
+import type { Connection, Server } from "./connection.ts";
+import { clientOf, requestIdOf } from "./client.ts";
+import { Exchange } from "./exchange.ts";
+import { requestHead, type Client } from "./heads.ts";
+import type { Lot, Waiter } from "./lot.ts";
+import type { NamedServer } from "./naming.ts";
+import type { Tunnel } from "./tunnel.ts";
+
+/** Methods that may be sent twice, for they change nothing (RFC 9110 9.2.1). */
+const SAFE_METHODS = new Set(["GET", "HEAD", "OPTIONS"]);
+const MAX_ATTEMPTS = 2;
+
+export interface ForwardOptions {
+  readonly answerSeconds: number;
+  readonly trustProxy: number;
+  readonly parameter: string;
+  readonly cookieNaming: boolean;
+  readonly pseudonym: string;
+}
+
+/** Makes the door; `named` is what naming found in `request`. */
+export function createForward(lot: Lot, options: ForwardOptions, log: Logger) {
+  return function forward(
+    connection: Connection,
+    request: RequestHead,
+    named: NamedServer,
+  ): void {
+    new Visit(connection, request, named, { lot, options, log }).begin();
+  };
+}
+
+interface Surroundings {
+  readonly lot: Lot;
+  readonly options: ForwardOptions;
+  readonly log: Logger;
+}
+
+/** One request on its way: what waits in the lot, and tries again. */
+class Visit implements Waiter, Server {
+  readonly #connection: Connection;
+  readonly #request: RequestHead;
+  readonly #named: NamedServer;
+  readonly #around: Surroundings;
+  readonly #client: Client;
+  #attempts = 0;
+  /** The tunnel under way had carried an exchange before, so that it may have been closed for idleness. */
+  #stale = false;
+
+  constructor(
+    connection: Connection,
+    request: RequestHead,
+    named: NamedServer,
+    around: Surroundings,
+  ) {
+    this.#connection = connection;
+    this.#request = request;
+    this.#named = named;
+    this.#around = around;
+    this.#client = clientOf(
+      request,
+      connection.link,
+      around.options.trustProxy,
+    );
+  }
+
+  begin(): void {
+    const { pseudonym } = this.#around.options;
+    const loop = this.#request.fields.some(
+      (value, i) =>
+        i % 2 === 1 &&
+        this.#request.fields[i - 1]?.toLowerCase() === "via" &&
+        value.includes(pseudonym),
+    );
+    if (loop) this.refuse("loop");
+    else this.#attempt();
+  }
+
+  serve(tunnel: Tunnel): void {
+    const { options, log } = this.#around;
+    const { id } = this.#named;
+    this.#stale = tunnel.used;
+    tunnel.claim();
+    new Exchange({
+      connection: this.#connection,
+      request: this.#request,
+      head: requestHead(
+        this.#request,
+        this.#named,
+        this.#client,
+        tunnel.oneShot,
+        options,
+      ),
+      carrier: tunnel,
+      cookie: this.#cookie(),
+      options,
+      events: {
+        lost: () => {
+          this.#lost();
+        },
+        failed: (code, detail) => {
+          this.refuse(code, detail);
+        },
+        spliced: (octets) => {
+          log.debug({ id, ...octets }, "an upgraded connection is over");
+        },
+      },
+    }).start();
+  }
+
+  refuse(code: FailureCode, detail?: string): void {
+    const { options, log } = this.#around;
+    const { id, by } = this.#named;
+    const requestId =
+      requestIdOf(this.#request, options.trustProxy) ?? crypto.randomUUID();
+    log.info(
+      { id, code, detail, requestId, client: this.#client.address },
+      "a visit failed",
+    );
+    const wayOut =
+      by === "cookie" ? { href: "/-/leave", text: `Leave ${id}` } : undefined;
+    this.#connection.refuse(code, { detail, requestId, wayOut });
+  }
+
+  // While the visitor waits nothing of his body is taken.
+
+  requestBody(): void {}
+  requestEnd(): void {}
+  requestBroken(): void {}
+  visitorDrain(): void {}
+  sweep(): void {}
+
+  visitorEnd(): void {
+    this.visitorGone();
+  }
+
+  visitorGone(): void {
+    this.#around.lot.leave(this.#named.id, this);
+  }
+
+  #attempt(): void {
+    const { lot } = this.#around;
+    this.#attempts++;
+    const repeatable = this.#attempts === 1 && this.#isSafe;
+    const tunnel = lot.claim(this.#named.id, repeatable);
+    if (tunnel !== undefined) {
+      this.serve(tunnel);
+      return;
+    }
+    this.#connection.hold(this);
+    const code = lot.wait(this.#named.id, this);
+    if (code !== undefined) this.refuse(code);
+  }
+
+  /** The tunnel died before the first octet of an answer, and no octet of a body is lost. */
+  #lost(): void {
+    if (this.#attempts < MAX_ATTEMPTS && (this.#stale || this.#isSafe))
+      this.#attempt();
+    else this.refuse("tunnel_lost");
+  }
+
+  get #isSafe(): boolean {
+    return SAFE_METHODS.has(this.#request.method);
+  }
+
+  /** A browser that was led here by the query finds the page's own links by this cookie. */
+  #cookie(): string | undefined {
+    const { options } = this.#around;
+    if (
+      !options.cookieNaming ||
+      this.#named.by !== "query" ||
+      !this.#isNavigation
+    )
+      return undefined;
+    const secure = this.#client.proto === "https" ? "; Secure" : "";
+    return `${options.parameter}=${this.#named.id}; Path=/; HttpOnly; SameSite=Lax${secure}`;
+  }
+
+  get #isNavigation(): boolean {
+    const mode = fieldOf(this.#request.fields, "sec-fetch-mode");
+    if (mode !== undefined) return mode === "navigate";
+    return /\btext\/html\b/i.test(
+      fieldOf(this.#request.fields, "accept") ?? "",
+    );
+  }
+}

@@ -1,0 +1,146 @@
+// What the relay changes in a head that passes through: hop-by-hop fields go, Via and Forwarded come, all else stays as it was (RFC 9110 7.6).
+import { PING_FIELD } from "../protocol.ts";
+import { readList, type AnswerHead, type RequestHead } from "../wire/head.ts";
+import type { NamedServer } from "./naming.ts";
+import { withoutCookie } from "./naming.ts";
+
+export interface HeadOptions {
+  /** This relay's name in Via: unlike any other relay's, so that a loop is seen. */
+  readonly pseudonym: string;
+  /** The name of the relay's cookie. */
+  readonly parameter: string;
+}
+
+/** Who asks, as far as the routers in front can be believed. */
+export interface Client {
+  readonly address: string;
+  readonly proto: "http" | "https";
+}
+
+/** The head of a request as the hidden server is to see it. */
+export function requestHead(
+  request: RequestHead,
+  named: NamedServer,
+  client: Client,
+  lastOne: boolean,
+  options: HeadOptions,
+): string {
+  const { fields, minor } = request;
+  let head = `${request.method} ${named.target} HTTP/1.1\r\n`;
+  let trailers = false;
+  for (let i = 0; i < fields.length; i += 2) {
+    const name = fields[i] ?? "";
+    let value: string | undefined = fields[i + 1] ?? "";
+    const lower = name.toLowerCase();
+    switch (lower) {
+      case "connection":
+      case "keep-alive":
+      case "proxy-connection":
+      case "proxy-authorization":
+      case "transfer-encoding":
+      case "upgrade":
+      case "forwarded":
+        continue;
+      case "host":
+        if (named.host === undefined) continue;
+        value = named.host;
+        break;
+      case "te":
+        trailers ||= minor === 1 && readList(value).includes("trailers");
+        continue;
+      case "expect":
+        if (minor === 0) continue;
+        break;
+      case "authorization":
+        if (named.by === "authorization") continue;
+        break;
+      case "cookie":
+        value = withoutCookie(value, options.parameter);
+        if (value === undefined) continue;
+        break;
+      default:
+        if (
+          lower.startsWith("x-forwarded-") ||
+          lower === PING_FIELD.toLowerCase()
+        )
+          continue;
+        if (isHop(lower, request.hops)) continue;
+    }
+    head += `${name}: ${value}\r\n`;
+  }
+  if (request.host === undefined) head += `Host: ${named.host ?? named.id}\r\n`;
+  if (request.framing === "chunked") head += "Transfer-Encoding: chunked\r\n";
+  head += `Via: 1.${String(minor)} ${options.pseudonym}\r\n${forwarded(client, request.host ?? named.host)}`;
+  if (request.upgrade !== undefined)
+    return `${head}Connection: Upgrade\r\nUpgrade: ${request.upgrade}\r\n\r\n`;
+  if (trailers)
+    return `${head}TE: trailers\r\nConnection: TE${lastOne ? ", close" : ""}\r\n\r\n`;
+  return lastOne ? `${head}Connection: close\r\n\r\n` : `${head}\r\n`;
+}
+
+/** What the visitor is told beside the hidden server's own fields. */
+interface AnswerExtras {
+  /** The visitor speaks HTTP/1.0 or 1.1. */
+  readonly minor: 0 | 1;
+  /** His connection stays open. */
+  readonly persistent: boolean;
+  /** A Set-Cookie that lets a browser find the server again. */
+  readonly cookie?: string | undefined;
+}
+
+/** The head of an answer as the visitor is to see it. */
+export function answerHead(
+  answer: AnswerHead,
+  extras: AnswerExtras,
+  options: HeadOptions,
+): string {
+  const { fields } = answer;
+  let head = `HTTP/1.1 ${String(answer.status)} ${answer.reason}\r\n`;
+  for (let i = 0; i < fields.length; i += 2) {
+    const name = fields[i] ?? "";
+    const value = fields[i + 1] ?? "";
+    const lower = name.toLowerCase();
+    switch (lower) {
+      case "connection":
+      case "keep-alive":
+      case "proxy-connection":
+      case "proxy-authenticate":
+      case "te":
+      case "transfer-encoding":
+      case "upgrade":
+        continue;
+      case "set-cookie":
+        // This cookie is the relay's: a hidden server must not send its visitors to another one.
+        if (value.startsWith(`${options.parameter}=`)) continue;
+        break;
+      default:
+        if (isHop(lower, answer.hops)) continue;
+    }
+    head += `${name}: ${value}\r\n`;
+  }
+  head += `Via: 1.${String(answer.minor)} ${options.pseudonym}\r\n`;
+  if (extras.cookie !== undefined) head += `Set-Cookie: ${extras.cookie}\r\n`;
+  if (answer.framing === "chunked" && extras.minor === 1)
+    head += "Transfer-Encoding: chunked\r\n";
+  if (answer.status === 101)
+    return `${head}Connection: Upgrade\r\nUpgrade: ${answer.upgrade ?? ""}\r\n\r\n`;
+  if (answer.status < 200) return `${head}\r\n`;
+  if (!extras.persistent) return `${head}Connection: close\r\n\r\n`;
+  return extras.minor === 0
+    ? `${head}Connection: keep-alive\r\n\r\n`
+    : `${head}\r\n`;
+}
+
+function isHop(name: string, hops: readonly string[]): boolean {
+  return hops.length > 0 && hops.includes(name);
+}
+
+/** RFC 7239, and the older fields that most programs read. */
+function forwarded(client: Client, host: string | undefined): string {
+  const { address, proto } = client;
+  const node = address.includes(":") ? `"[${address}]"` : address;
+  const named = host === undefined || host === "" ? "" : `;host="${host}"`;
+  const older =
+    host === undefined || host === "" ? "" : `X-Forwarded-Host: ${host}\r\n`;
+  return `Forwarded: for=${node}${named};proto=${proto}\r\nX-Forwarded-For: ${address}\r\nX-Forwarded-Proto: ${proto}\r\n${older}`;
+}

@@ -1,0 +1,158 @@
+// What a relay can be told: every setting, its variable, its bounds and its default.
+import { z } from "zod";
+import { DEFAULT_PARAMETER, isRevocation } from "../protocol.ts";
+
+/** A setting that was given a value it cannot have. The message has one sentence for each. */
+export class SettingsError extends Error {
+  override readonly name = "SettingsError";
+}
+
+interface Setting<T> {
+  readonly variable: string;
+  readonly schema: z.ZodType<T>;
+  /** Ends the sentence "X must be ...". */
+  readonly must: string;
+  readonly byDefault: T;
+  /** Why the default is what it is, or what leaving it out means. */
+  readonly leftOut: string;
+  /** The value is not repeated in messages. */
+  readonly secret?: true;
+}
+
+const count = (variable: string, byDefault: number): Setting<number> => ({
+  variable,
+  schema: z.coerce.number().int().min(1).max(10_000_000),
+  must: "a positive integer",
+  byDefault,
+  leftOut: String(byDefault),
+});
+
+const seconds = (variable: string, byDefault: number): Setting<number> => ({
+  variable,
+  schema: z.coerce.number().positive().max(86_400),
+  must: "a positive number of seconds, a day at most",
+  byDefault,
+  leftOut: String(byDefault),
+});
+
+const list = z.preprocess(
+  (value) =>
+    typeof value === "string"
+      ? value.split(/[\s,]+/).filter((entry) => entry !== "")
+      : value,
+  z.array(z.string()),
+);
+const domain = z
+  .string()
+  .toLowerCase()
+  .regex(
+    /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/,
+  );
+const onOff = z.preprocess(
+  (value) => (value === "on" ? true : value === "off" ? false : value),
+  z.boolean(),
+);
+
+export const MIN_SECRET_LENGTH = 32;
+
+/** Every setting of the relay. */
+export const SETTINGS = {
+  relaySecret: {
+    variable: "RELAY_SECRET",
+    schema: z.string().min(MIN_SECRET_LENGTH),
+    must: `a text of ${String(MIN_SECRET_LENGTH)} characters or more (\`openssl rand -hex 32\` makes one)`,
+    byDefault: "",
+    leftOut: "one that is made at the start, outside production",
+    secret: true,
+  },
+  revoked: {
+    variable: "REVOKED",
+    schema: list.refine((entries) => entries.every(isRevocation)),
+    must: "ids like `pi`, or generations like `pi@1`, separated by commas",
+    byDefault: [],
+    leftOut: "none",
+  },
+  baseDomain: {
+    variable: "BASE_DOMAIN",
+    schema: domain,
+    must: "a domain name like `example.com`",
+    byDefault: undefined,
+    leftOut: "no naming by host",
+  },
+  publicUrl: {
+    variable: "PUBLIC_URL",
+    schema: z.url({ protocol: /^https?$/ }),
+    must: "the relay's URL, like `https://relay.example.com`",
+    byDefault: undefined,
+    leftOut: "what the request says",
+  },
+  parameter: {
+    variable: "RENDEZVOUS_PARAMETER",
+    schema: z.string().regex(/^[A-Za-z][\w-]{0,31}$/),
+    must: "a word of letters, digits, - and _",
+    byDefault: DEFAULT_PARAMETER,
+    leftOut: DEFAULT_PARAMETER,
+  },
+  cookieNaming: {
+    variable: "COOKIE_NAMING",
+    schema: onOff,
+    must: "on or off",
+    byDefault: true,
+    leftOut: "on",
+  },
+  trustProxy: {
+    variable: "TRUST_PROXY",
+    schema: z.coerce.number().int().min(0).max(16),
+    must: "the number of routers in front, 0 to 16",
+    byDefault: 0,
+    leftOut: "0, or 1 on a platform that is recognised",
+  },
+  maxTunnels: count("MAX_TUNNELS", 10_000),
+  maxTunnelsPerServer: count("MAX_TUNNELS_PER_SERVER", 128),
+  maxWaiting: count("MAX_WAITING", 10_000),
+  maxWaitingPerServer: count("MAX_WAITING_PER_SERVER", 256),
+  holdSeconds: seconds("HOLD_SECONDS", 10),
+  answerSeconds: seconds("ANSWER_SECONDS", 30),
+  heartbeatSeconds: seconds("HEARTBEAT_SECONDS", 25),
+  drainSeconds: seconds("DRAIN_SECONDS", 10),
+} as const satisfies Record<string, Setting<unknown>>;
+
+type Settings = typeof SETTINGS;
+
+export type RelayOptions = {
+  readonly [Name in keyof Settings]:
+    z.infer<Settings[Name]["schema"]> | Settings[Name]["byDefault"];
+};
+
+/** What createRelay() takes: the secret, and whatever is to differ from the defaults. */
+export type RelaySettings = Readonly<Pick<RelayOptions, "relaySecret">> & {
+  readonly [Name in keyof RelayOptions]?: RelayOptions[Name] | undefined;
+};
+
+/**
+ * Checks settings, as values or as the text of variables, and fills in the defaults.
+ * @throws SettingsError with one sentence for each bad one, all at once
+ */
+export function checkSettings(
+  given: Readonly<Record<string, unknown>>,
+): RelayOptions {
+  const problems: string[] = [];
+  const options: Record<string, unknown> = {};
+  for (const [name, setting] of Object.entries<Setting<unknown>>(SETTINGS)) {
+    const value = given[name];
+    options[name] = setting.byDefault;
+    if (value === undefined || (value === "" && setting.secret !== true))
+      continue;
+    const result = setting.schema.safeParse(value);
+    if (result.success) options[name] = result.data;
+    else {
+      const got =
+        setting.secret === true ? "" : `, got ${JSON.stringify(value)}`;
+      problems.push(
+        `${setting.variable} must be ${setting.must}${got}. Leave it out for ${setting.leftOut}.`,
+      );
+    }
+  }
+  if (problems.length > 0) throw new SettingsError(problems.join("\n"));
+  return options as RelayOptions;
+}

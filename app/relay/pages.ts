@@ -1,0 +1,175 @@
+// The relay's own pages, served by express behind the same exchange as any hidden server: landing page, health, leaving a server, 404.
+import { randomUUID } from "node:crypto";
+import { createServer, type Server } from "node:http";
+import { duplexPair, type Duplex } from "node:stream";
+import express, {
+  type ErrorRequestHandler,
+  type Request,
+  type Response,
+} from "express";
+import helmet from "helmet";
+import type { Logger } from "pino";
+import { escapeHtml, tellFailure, type FailureCode } from "../errors.ts";
+import { Link, type Receiver } from "../wire/link.ts";
+import type { Carrier } from "./exchange.ts";
+
+export interface PagesOptions {
+  readonly parameter: string;
+  readonly baseDomain: string | undefined;
+  /** Whether the relay is on its way out. */
+  readonly draining: () => boolean;
+}
+
+/** The pages' own http.Server. It listens nowhere: open() gives it one connection after another. */
+export class Pages {
+  readonly #server: Server;
+
+  constructor(options: PagesOptions, log: Logger) {
+    this.#server = createServer(createApp(options, log));
+  }
+
+  /** A connection to the pages, for one exchange. */
+  open(): Carrier {
+    const [near, far]: [Duplex, Duplex] = duplexPair();
+    this.#server.emit("connection", far);
+    const link = new Link(near, NOBODY);
+    const leave = (): void => {
+      link.receiver = NOBODY;
+      link.resume();
+      link.end();
+    };
+    return { link, oneShot: true, release: leave, leave, gone() {} };
+  }
+
+  close(): void {
+    this.#server.closeAllConnections();
+  }
+}
+
+const NOBODY: Receiver = { data() {}, end() {}, drain() {}, gone() {} };
+
+function createApp(options: PagesOptions, log: Logger): express.Express {
+  const app = express();
+  // The relay itself writes X-Forwarded-*, so that these can be believed here.
+  app.set("trust proxy", true);
+  app.use(
+    helmet({
+      contentSecurityPolicy: {
+        useDefaults: false,
+        directives: {
+          defaultSrc: ["'none'"],
+          styleSrc: ["'unsafe-inline'"],
+          frameAncestors: ["'none'"],
+          baseUri: ["'none'"],
+          formAction: ["'none'"],
+        },
+      },
+      // What holds for the relay's host must not be decided for the hidden servers below it.
+      strictTransportSecurity: { includeSubDomains: false },
+    }),
+  );
+
+  app.get("/", function landing(request, response) {
+    response
+      .type("html")
+      .send(
+        landingPage(
+          `${request.protocol}://${request.get("host") ?? "localhost"}`,
+          options,
+        ),
+      );
+  });
+  app.get("/-/health", function health(_request, response) {
+    response.set("Cache-Control", "no-store");
+    if (options.draining()) response.status(503).json({ status: "draining" });
+    else response.json({ status: "ok" });
+  });
+  app.get("/-/leave", function leave(_request, response) {
+    response.clearCookie(options.parameter, {
+      path: "/",
+      httpOnly: true,
+      sameSite: "lax",
+    });
+    response.set("Cache-Control", "no-store").redirect(303, "/");
+  });
+  app.use(function missing(request, response) {
+    tell(request, response, "not_found");
+  });
+  const broken: ErrorRequestHandler = function broken(
+    error: unknown,
+    request,
+    response,
+    next,
+  ): void {
+    if (response.headersSent) {
+      next(error);
+      return;
+    }
+    const status =
+      typeof error === "object" && error !== null && "status" in error
+        ? error.status
+        : 500;
+    if (status === 400) {
+      tell(request, response, "bad_request");
+      return;
+    }
+    const requestId = randomUUID();
+    log.error({ err: error, requestId }, "a page failed");
+    tell(request, response, "internal_error", requestId);
+  };
+  app.use(broken);
+  return app;
+}
+
+function tell(
+  request: Request,
+  response: Response,
+  code: FailureCode,
+  requestId: string = randomUUID(),
+): void {
+  const { status, fields, body } = tellFailure({
+    code,
+    requestId,
+    accept: request.get("accept"),
+  });
+  response.status(status);
+  for (let i = 0; i < fields.length; i += 2)
+    response.set(fields[i] ?? "", fields[i + 1] ?? "");
+  response.end(request.method === "HEAD" ? undefined : body);
+}
+
+function landingPage(
+  origin: string,
+  { parameter, baseDomain }: PagesOptions,
+): string {
+  const here = new URL(origin);
+  const visit =
+    baseDomain === undefined
+      ? `${origin}/?${parameter}=ID`
+      : `${here.protocol}//ID.${baseDomain}${here.port === "" ? "" : `:${here.port}`}/`;
+  const park = `npx rendezvous park ${here.protocol}//ID:SECRET@${here.host} 8080`;
+  return `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Rendezvous relay</title>
+<style>
+body{font:1.1em/1.5 system-ui,sans-serif;max-width:42em;margin:4em auto;padding:0 1em;color:#222;background:#fff}
+pre{background:#f2f2f2;padding:.8em 1em;overflow-x:auto;border-radius:.3em}
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}pre{background:#262626}}
+</style>
+<h1>Rendezvous relay</h1>
+<p>It works. A server behind NAT parks tunnels here, and anybody who names it reaches it.</p>
+<h2>Park</h2>
+<p>Beside the server, with the id and secret that <code>rendezvous issue</code> printed:</p>
+<pre>${escapeHtml(park)}</pre>
+<h2>Visit</h2>
+<p>From anywhere, with any HTTP client:</p>
+<pre>curl '${escapeHtml(visit)}'
+curl --proxy ${escapeHtml(origin)} http://ID/</pre>
+<h2>Issue</h2>
+<p>Whoever runs this relay makes the secret of a new id:</p>
+<pre>RELAY_SECRET=... npx rendezvous issue ID --relay ${escapeHtml(origin)}</pre>
+</html>
+`;
+}

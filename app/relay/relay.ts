@@ -1,0 +1,199 @@
+// The relay: one port, and which door each request on it goes to.
+import { randomBytes } from "node:crypto";
+import { createServer, type Server, type Socket } from "node:net";
+import { pino, type Logger } from "pino";
+import type { RequestHead } from "../wire/head.ts";
+import { Link } from "../wire/link.ts";
+import { Auth } from "./auth.ts";
+import { clientOf, requestIdOf } from "./client.ts";
+import { Connection } from "./connection.ts";
+import { Exchange } from "./exchange.ts";
+import { createForward } from "./forward.ts";
+import { requestHead } from "./heads.ts";
+import { Lot, type LotCounts } from "./lot.ts";
+import { nameServer } from "./naming.ts";
+import { checkSettings, type RelaySettings } from "./options.ts";
+import { Pages } from "./pages.ts";
+import { createPark } from "./park.ts";
+
+/** How often deadlines are looked at: one timer for all of them. */
+const SWEEP_MILLISECONDS = 250;
+/** Idle agents are sent away over this part of the time to drain, so that they do not all come back at once. */
+const LEAVING_SHARE = 0.25;
+const CHALLENGE_OCTETS = 16;
+
+export interface Relay {
+  /** The one port: the caller decides where it listens. */
+  readonly server: Server;
+  readonly counts: () => LotCounts & { readonly connections: number };
+  /** Stops: nobody new comes in, what is under way may finish within DRAIN_SECONDS, then all is closed. Called again, it closes all at once. */
+  readonly drain: () => Promise<void>;
+}
+
+/**
+ * Makes a relay that does not listen yet.
+ * @throws SettingsError for settings that cannot be
+ */
+export function createRelay(
+  settings: RelaySettings,
+  log: Logger = pino({ level: "silent" }),
+): Relay {
+  const checked = checkSettings(settings);
+  const pseudonym = `rendezvous-${randomBytes(4).toString("hex")}`;
+  const ownHosts =
+    checked.publicUrl === undefined
+      ? []
+      : [new URL(checked.publicUrl).hostname];
+  const options = { ...checked, pseudonym, ownHosts };
+  const lot = new Lot(options);
+  const auth = new Auth(options);
+  let draining = false;
+  const pages = new Pages({ ...options, draining: () => draining }, log);
+  const park = createPark(lot, auth, options, log);
+  const forward = createForward(lot, options, log);
+  const connections = new Set<Connection>();
+  const sockets = new Set<Socket>();
+
+  function route(connection: Connection, request: RequestHead): void {
+    if (request.method === "CONNECT") {
+      park(connection, request).catch((error: unknown) => {
+        log.error({ err: error }, "parking failed");
+        connection.refuse("internal_error");
+      });
+      return;
+    }
+    const named = nameServer(request, options);
+    const requestId = requestIdOf(request, options.trustProxy);
+    switch (named.to) {
+      case "server":
+        forward(connection, request, named);
+        break;
+      case "relay":
+        servePage(connection, request, named.target);
+        break;
+      case "challenge":
+        connection.refuse("name_wanted", {
+          requestId,
+          fields: ["WWW-Authenticate", challenge()],
+        });
+        break;
+      case "nobody":
+        connection.refuse(named.code, { requestId, detail: named.detail });
+    }
+  }
+
+  function servePage(
+    connection: Connection,
+    request: RequestHead,
+    target: string,
+  ): void {
+    const client = clientOf(request, connection.link, options.trustProxy);
+    const seen = {
+      to: "server",
+      id: "relay",
+      by: "query",
+      target,
+      host: request.host,
+    } as const;
+    new Exchange({
+      connection,
+      request,
+      head: requestHead(request, seen, client, true, options),
+      carrier: pages.open(),
+      cookie: undefined,
+      options,
+      events: {
+        lost: () => {
+          connection.refuse("internal_error");
+        },
+        failed: (code, detail) => {
+          connection.refuse(code, { detail });
+        },
+        spliced: () => {},
+      },
+    }).start();
+  }
+
+  const server = createServer({
+    allowHalfOpen: true,
+    noDelay: true,
+    keepAlive: true,
+    keepAliveInitialDelay: 60 * 1000,
+  });
+  const closed = (connection: Connection): void => {
+    connections.delete(connection);
+  };
+  function forget(this: Socket): void {
+    sockets.delete(this);
+  }
+  server.on("connection", (socket) => {
+    sockets.add(socket.on("close", forget));
+    const connection = new Connection(new Link(socket, NOBODY), route, closed);
+    connections.add(connection);
+    if (draining) connection.windUp();
+  });
+
+  const sweep = (): void => {
+    const now = performance.now();
+    auth.sweep();
+    lot.sweep(now);
+    for (const tunnel of lot.tunnels()) tunnel.sweep(now);
+    for (const connection of connections) connection.sweep(now);
+  };
+  let timer: NodeJS.Timeout | undefined;
+  server.on("listening", () => {
+    timer = setInterval(sweep, SWEEP_MILLISECONDS);
+  });
+  server.on("close", () => {
+    clearInterval(timer);
+    pages.close();
+  });
+
+  const drain = async (): Promise<void> => {
+    const closeAll = (): void => {
+      for (const socket of sockets) socket.destroy();
+    };
+    if (draining || !server.listening) {
+      closeAll();
+      return;
+    }
+    draining = true;
+    log.info({ ...lot.counts, connections: connections.size }, "draining");
+    const deadline = setTimeout(closeAll, options.drainSeconds * 1000);
+    const allClosed = new Promise<void>((resolve) => {
+      server.close(() => {
+        resolve();
+      });
+    });
+    lot.drain();
+    for (const connection of connections) connection.windUp();
+    for (const tunnel of lot.idle()) {
+      const leave = (): void => {
+        if (lot.take(tunnel)) tunnel.leave();
+      };
+      setTimeout(
+        leave,
+        Math.random() * LEAVING_SHARE * options.drainSeconds * 1000,
+      ).unref();
+    }
+    await allClosed;
+    clearTimeout(deadline);
+  };
+
+  return {
+    server,
+    drain,
+    counts: () => ({ ...lot.counts, connections: connections.size }),
+  };
+}
+
+const NOBODY = { data() {}, end() {}, drain() {}, gone() {} };
+
+/** The original protocol's challenge (RFC 7616). The answer only names a server, so that the nonce is not remembered. */
+function challenge(): string {
+  const [nonce, opaque] = [
+    randomBytes(CHALLENGE_OCTETS),
+    randomBytes(CHALLENGE_OCTETS),
+  ];
+  return `Digest realm="rendezvous", qop="auth, auth-int", nonce="${nonce.toString("hex")}", opaque="${opaque.toString("hex")}"`;
+}

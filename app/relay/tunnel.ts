@@ -1,0 +1,166 @@
+// A tunnel: a connection from a hidden server on which the relay is the HTTP client. It receives for itself while nobody has claimed it.
+import { randomBytes } from "node:crypto";
+import { PING_FIELD, PONG_FIELD } from "../protocol.ts";
+import { fieldOf, headEnd, readAnswerHead } from "../wire/head.ts";
+import type { Link, Receiver } from "../wire/link.ts";
+import type { Lot } from "./lot.ts";
+
+/** How long a tunnel that has carried an exchange stays; the service behind it closes idle connections too (Node after 5 s). */
+const USED_IDLE_MILLISECONDS = 4 * 1000;
+/** How long the other side has to close after we have. */
+const LEAVING_MILLISECONDS = 5 * 1000;
+const MAX_PONG_OCTETS = 4 * 1024;
+
+// Nonces need not be secret: they tie an answer to its ping.
+const noncePrefix = randomBytes(6).toString("hex");
+let nonceCount = 0;
+
+/** proving: a ping is under way. idle: in the lot. claimed: somebody else receives. leaving: ended by us, not yet closed. */
+type State = "proving" | "idle" | "claimed" | "leaving";
+
+export interface TunnelOptions {
+  readonly heartbeatSeconds: number;
+}
+
+export class Tunnel implements Receiver {
+  readonly id: string;
+  readonly link: Link;
+  /** Our agent is at the other end: it answers pings, and takes many exchanges. A legacy hidden server gets one. */
+  readonly agent: boolean;
+  /** It has carried an exchange: a service is joined to it, which may close it when idle. */
+  used = false;
+  /** Milliseconds of the monotonic clock when it became what it is now. */
+  idleSince = performance.now();
+  readonly #lot: Lot;
+  readonly #heartbeat: number;
+  #state: State = "claimed";
+  #nonce = "";
+  /** The beginning of a pong. */
+  #partial: Buffer | undefined;
+
+  constructor(
+    link: Link,
+    id: string,
+    agent: boolean,
+    lot: Lot,
+    options: TunnelOptions,
+  ) {
+    this.id = id;
+    this.link = link;
+    this.agent = agent;
+    this.#lot = lot;
+    this.#heartbeat = options.heartbeatSeconds * 1000;
+    link.receiver = this;
+  }
+
+  get oneShot(): boolean {
+    return !this.agent;
+  }
+
+  /** Lets the tunnel be claimed: an agent's once it has answered a ping, a legacy one at once. */
+  open(): void {
+    if (this.agent) this.#ping();
+    else this.release();
+  }
+
+  /** Another receives from now on, until release() or the end. */
+  claim(): void {
+    this.#become("claimed");
+    this.used = true;
+  }
+
+  /** Back into the lot. */
+  release(): void {
+    this.link.receiver = this;
+    this.#become("idle");
+    this.link.resume();
+    this.#lot.park(this);
+  }
+
+  /** Ends the tunnel in good order. */
+  leave(): void {
+    this.#lot.take(this);
+    this.link.receiver = this;
+    this.#become("leaving");
+    this.link.resume();
+    this.link.end();
+  }
+
+  /** Pings, ends and gives up what is due. `now` is of the monotonic clock. */
+  sweep(now: number): void {
+    const since = now - this.idleSince;
+    if (this.#state === "proving" && since > this.#heartbeat)
+      this.link.destroy();
+    else if (this.#state === "leaving" && since > LEAVING_MILLISECONDS)
+      this.link.destroy();
+    else if (this.#state !== "idle") return;
+    else if (this.used && since > USED_IDLE_MILLISECONDS) this.leave();
+    else if (
+      this.agent &&
+      !this.used &&
+      since > this.#heartbeat &&
+      this.#lot.take(this)
+    )
+      this.#ping();
+  }
+
+  data(octets: Buffer): void {
+    if (this.#state === "proving") this.#readPong(octets);
+    // Nothing may come on an idle tunnel: it would be taken for the answer to the next request.
+    else if (this.#state === "idle") this.link.destroy();
+  }
+
+  end(): void {
+    this.#lot.take(this);
+    if (this.#state === "leaving") return;
+    this.leave();
+  }
+
+  drain(): void {
+    // What is written here is too short to wait for.
+  }
+
+  gone(): void {
+    this.#lot.remove(this);
+  }
+
+  #become(state: State): void {
+    this.#state = state;
+    this.idleSince = performance.now();
+  }
+
+  #ping(): void {
+    this.#become("proving");
+    this.#nonce = `${noncePrefix}-${String(++nonceCount)}`;
+    this.link.write(
+      `OPTIONS * HTTP/1.1\r\nHost: ${this.id}\r\n${PING_FIELD}: ${this.#nonce}\r\n\r\n`,
+    );
+  }
+
+  #readPong(octets: Buffer): void {
+    const seen =
+      this.#partial === undefined
+        ? octets
+        : Buffer.concat([this.#partial, octets]);
+    const end = headEnd(seen, 0);
+    if (end < 0 && seen.length <= MAX_PONG_OCTETS) {
+      this.#partial = Buffer.from(seen);
+      return;
+    }
+    this.#partial = undefined;
+    if (end === seen.length && this.#isPong(seen)) this.release();
+    else this.link.destroy();
+  }
+
+  #isPong(octets: Buffer): boolean {
+    try {
+      const answer = readAnswerHead(octets, octets.length, "OPTIONS");
+      return (
+        answer.status === 204 &&
+        fieldOf(answer.fields, PONG_FIELD.toLowerCase()) === this.#nonce
+      );
+    } catch {
+      return false;
+    }
+  }
+}

@@ -1,0 +1,111 @@
+// A message body, followed to its end octet by octet without being changed (RFC 9112 6 and 7).
+import { Malformed, checkTrailer, type Framing } from "./head.ts";
+
+/** Octets of one chunk-size line with its extensions, and of a whole trailer section. */
+const MAX_LINE_OCTETS = 4 * 1024;
+const MAX_TRAILER_OCTETS = 16 * 1024;
+
+// 13 hexadecimal digits are the most that a double holds exactly.
+const SIZE_LINE =
+  /^0*([0-9A-Fa-f]{1,13})(?:;[!#$%&'*+\-.^_`|~\w]+(?:=(?:[!#$%&'*+\-.^_`|~\w]+|"[\t\x20\x21\x23-\x5b\x5d-\x7e]*"))?)*$/;
+const CR = 0x0d;
+const LF = 0x0a;
+
+/** Where in a chunked body the next octet stands. */
+type Place = "size" | "data" | "data end" | "trailer";
+
+/**
+ * Finds the end of a body whose octets come in pieces. The data of a chunked body goes into `payload` too, without its chunks.
+ */
+export class BodyReader {
+  readonly #framing: Framing;
+  readonly #payload: Buffer[] | undefined;
+  #left: number;
+  #place: Place = "size";
+  /** A line that came in part; lines are short, so this is a rare path. */
+  #line = "";
+  #trailerOctets = 0;
+
+  constructor(framing: Framing, payload?: Buffer[]) {
+    this.#framing = framing;
+    this.#payload = payload;
+    this.#left = typeof framing === "number" ? framing : Infinity;
+  }
+
+  /** The last octet has been read. */
+  get done(): boolean {
+    return this.#left === 0;
+  }
+
+  /** The body may end where the stream ends. */
+  get endsWithStream(): boolean {
+    return this.#framing === "close" || this.done;
+  }
+
+  /**
+   * Reads octets from index `from` on; gives the index just past the last one that belongs to this body.
+   * @throws Malformed when the chunks cannot be read in exactly one way
+   */
+  read(octets: Buffer, from: number): number {
+    if (this.#framing === "chunked") return this.#readChunks(octets, from);
+    const end = Math.min(octets.length, from + this.#left);
+    this.#left -= end - from;
+    if (end > from) this.#payload?.push(octets.subarray(from, end));
+    return end;
+  }
+
+  #readChunks(octets: Buffer, from: number): number {
+    let at = from;
+    // In a chunked body #left counts the octets of the chunk under way once there is one.
+    while (at < octets.length && !this.done) {
+      if (this.#place === "data") {
+        const end = Math.min(octets.length, at + this.#left);
+        this.#payload?.push(octets.subarray(at, end));
+        this.#left -= end - at;
+        at = end;
+        if (this.#left > 0) return at;
+        this.#left = Infinity;
+        this.#place = "data end";
+        continue;
+      }
+      const lineEnd = octets.indexOf(LF, at);
+      const end = lineEnd < 0 ? octets.length : lineEnd + 1;
+      if (this.#line.length + end - at > MAX_LINE_OCTETS)
+        throw new Malformed("a line of a chunked body is too long");
+      this.#line += octets.toString("latin1", at, end);
+      at = end;
+      if (lineEnd < 0) {
+        if (this.#place === "data end" && !"\r\n".startsWith(this.#line))
+          throw new Malformed("a chunk is longer than its size");
+        return at;
+      }
+      const line = this.#line;
+      this.#line = "";
+      this.#endLine(line);
+    }
+    return at;
+  }
+
+  #endLine(line: string): void {
+    if (line.charCodeAt(line.length - 2) !== CR)
+      throw new Malformed("a line of a chunked body ends without CR LF");
+    if (this.#place === "data end") {
+      if (line !== "\r\n")
+        throw new Malformed("a chunk is longer than its size");
+      this.#place = "size";
+    } else if (this.#place === "size") {
+      const size = SIZE_LINE.exec(line.slice(0, -2));
+      if (size === null) throw new Malformed("a chunk's size cannot be read");
+      const length = parseInt(size[1] ?? "", 16);
+      this.#place = length === 0 ? "trailer" : "data";
+      if (length > 0) this.#left = length;
+    } else if (line === "\r\n") {
+      this.#left = 0;
+    } else {
+      this.#trailerOctets += line.length;
+      if (this.#trailerOctets > MAX_TRAILER_OCTETS)
+        throw new Malformed("the trailer is too long");
+      checkTrailer(line);
+    }
+  }
+}

@@ -1,0 +1,162 @@
+// One end of a connection and its single owner: from the first moment a stream has an 'error' listener and somebody who takes its octets.
+import { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+
+/** Who takes what comes out of a link. Handing a link on is assigning another receiver. */
+export interface Receiver {
+  /** Octets have come. They are the receiver's during the call only: what is kept longer is copied or written. */
+  data(octets: Buffer): void;
+  /** The other side has ended its direction (FIN). */
+  end(): void;
+  /** A write() that returned false has been taken. */
+  drain(): void;
+  /** The stream is closed, once, and nothing more will come. `clean` is false after a reset or another error. */
+  gone(clean: boolean): void;
+}
+
+const LINK = Symbol("link");
+interface Linked extends Duplex {
+  [LINK]?: Link | undefined;
+}
+
+/** A stream with one receiver at a time. The listeners are shared by all links, so that a parked one costs no closures. */
+export class Link {
+  readonly stream: Duplex;
+  receiver: Receiver;
+  /** Octets that came out, and that were put in. */
+  received = 0;
+  sent = 0;
+  /** gone() has been told, or will never be. */
+  over = false;
+  #failed = false;
+
+  constructor(stream: Duplex, receiver: Receiver) {
+    this.stream = stream;
+    this.receiver = receiver;
+    const linked: Linked = stream;
+    linked[LINK] = this;
+    stream.on("error", onError);
+    stream.on("end", onEnd);
+    stream.on("drain", onDrain);
+    stream.on("close", onClose);
+    stream.on("data", onData);
+  }
+
+  /** The address of the other side, as the kernel tells it; empty for a stream that is no socket. */
+  get address(): string {
+    return this.stream instanceof Socket
+      ? (this.stream.remoteAddress ?? "")
+      : "";
+  }
+
+  /** Octets that were written and have not left yet. */
+  get backlog(): number {
+    return this.stream.writableLength;
+  }
+
+  get needsDrain(): boolean {
+    return this.stream.writableNeedDrain;
+  }
+
+  /** Nothing can be written any more: the link is closed, or its own direction has been ended. */
+  get ended(): boolean {
+    return this.stream.writableEnded || this.stream.destroyed;
+  }
+
+  get closed(): boolean {
+    return this.stream.destroyed;
+  }
+
+  /** Writes octets, or a head in latin1. False means: wait for drain(). Nothing happens on a link that has ended. */
+  write(octets: Buffer | string): boolean {
+    if (this.ended) return true;
+    this.sent += octets.length;
+    return typeof octets === "string"
+      ? this.stream.write(octets, "latin1")
+      : this.stream.write(octets);
+  }
+
+  /** Holds small writes back until uncork(), so that they leave in one packet. */
+  cork(): void {
+    this.stream.cork();
+  }
+
+  uncork(): void {
+    this.stream.uncork();
+  }
+
+  pause(): void {
+    this.stream.pause();
+  }
+
+  resume(): void {
+    this.stream.resume();
+  }
+
+  /** Ends this side's direction (FIN) after all that was written. */
+  end(): void {
+    if (!this.ended) this.stream.end();
+  }
+
+  destroy(): void {
+    this.stream.destroy();
+  }
+
+  /** Breaks the connection so that the other side sees that the stream was cut and did not end: RST where the system permits. */
+  reset(): void {
+    if (
+      this.stream instanceof Socket &&
+      !this.stream.destroyed &&
+      !("encrypted" in this.stream)
+    )
+      this.stream.resetAndDestroy();
+    else this.stream.destroy();
+  }
+
+  /** Gives the stream back to whoever wants to use it as a plain stream; no receiver hears of it again. Octets unshifted by the caller come first. */
+  release(): Duplex {
+    const linked: Linked = this.stream;
+    this.stream.pause();
+    this.stream
+      .off("end", onEnd)
+      .off("drain", onDrain)
+      .off("close", onClose)
+      .off("data", onData);
+    linked[LINK] = undefined;
+    return this.stream;
+  }
+
+  /** For the shared listeners. */
+  fail(): void {
+    this.#failed = true;
+  }
+
+  /** For the shared listeners. */
+  close(): void {
+    this.over = true;
+    this.receiver.gone(!this.#failed && !this.stream.errored);
+  }
+}
+
+function onData(this: Linked, octets: Buffer): void {
+  const link = this[LINK];
+  if (link === undefined) return;
+  link.received += octets.length;
+  link.receiver.data(octets);
+}
+
+function onEnd(this: Linked): void {
+  this[LINK]?.receiver.end();
+}
+
+function onDrain(this: Linked): void {
+  this[LINK]?.receiver.drain();
+}
+
+function onError(this: Linked): void {
+  this[LINK]?.fail();
+}
+
+function onClose(this: Linked): void {
+  this[LINK]?.close();
+}

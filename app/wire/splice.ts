@@ -1,0 +1,85 @@
+// Two links joined: octets both ways until both are done. The one place where streams are joined.
+import type { Link, Receiver } from "./link.ts";
+
+/** What became of a splice: octets from the first link to the second, and back. */
+export interface Spliced {
+  readonly there: number;
+  readonly back: number;
+}
+
+/** Sees what passes, and changes nothing. */
+export interface Tap {
+  there(octets: Buffer): void;
+  back(octets: Buffer): void;
+}
+
+/** Joins two links. A half-close is passed on as a half-close, a cut as a cut; a slow reader slows its writer down. */
+export function splice(
+  one: Link,
+  other: Link,
+  done: (spliced: Spliced) => void,
+  tap?: Tap,
+): void {
+  let open = 2;
+  const from = { there: one.received, back: other.received };
+  const closed = (): void => {
+    open--;
+    if (open > 0) return;
+    done({
+      there: one.received - from.there,
+      back: other.received - from.back,
+    });
+  };
+  const seen = { there: tap?.there.bind(tap), back: tap?.back.bind(tap) };
+  const [there, back] = [
+    new Side(one, other, closed, seen.there),
+    new Side(other, one, closed, seen.back),
+  ];
+  one.receiver = there;
+  other.receiver = back;
+  if (one.over) there.gone(false);
+  if (other.over) back.gone(false);
+  one.resume();
+  other.resume();
+}
+
+class Side implements Receiver {
+  readonly #own: Link;
+  readonly #other: Link;
+  readonly #closed: () => void;
+  readonly #tap: ((octets: Buffer) => void) | undefined;
+  #ended = false;
+
+  constructor(
+    own: Link,
+    other: Link,
+    closed: () => void,
+    tap: ((octets: Buffer) => void) | undefined,
+  ) {
+    this.#own = own;
+    this.#other = other;
+    this.#closed = closed;
+    this.#tap = tap;
+  }
+
+  data(octets: Buffer): void {
+    this.#tap?.(octets);
+    if (!this.#other.write(octets)) this.#own.pause();
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#other.end();
+  }
+
+  drain(): void {
+    this.#other.resume();
+  }
+
+  gone(clean: boolean): void {
+    this.#closed();
+    // A stream that closed without an end was cut, even when no error says so.
+    if (clean && this.#ended) this.#other.end();
+    else this.#other.reset();
+  }
+}
