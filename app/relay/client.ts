@@ -15,7 +15,7 @@ export function clientOf(
   hops: number,
 ): Client {
   const proto = link.stream instanceof TLSSocket ? "https" : "http";
-  const address = plainAddress(link.address);
+  const { address } = link;
   if (hops === 0) return { address, proto };
   const chain = entries(request, "x-forwarded-for");
   const named = plainAddress(chain[Math.max(0, chain.length - hops)] ?? "");
@@ -49,10 +49,11 @@ function entries(request: RequestHead, name: string): string[] {
   return found;
 }
 
-/** An IPv4 address as such, though the socket is an IPv6 one; an address without port and brackets. */
-function plainAddress(address: string): string {
-  const bracketed = /^\[([^\]]+)\](?::\d+)?$/.exec(address)?.[1] ?? address;
-  const mapped =
-    /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(bracketed)?.[1] ?? bracketed;
-  return /^(\d+\.\d+\.\d+\.\d+):\d+$/.exec(mapped)?.[1] ?? mapped;
+/** An address without port and brackets: routers write both. */
+function plainAddress(entry: string): string {
+  return (
+    /^\[([^\]]+)\](?::\d+)?$/.exec(entry)?.[1] ??
+    /^(\d+\.\d+\.\d+\.\d+):\d+$/.exec(entry)?.[1] ??
+    entry
+  );
 }

@@ -1,11 +1,13 @@
 // The visit door: a request that names a hidden server goes out on a tunnel of that server, waiting for one if it must.
 //   visitor -> relay ==tunnel==> hidden server
+import { randomUUID } from "node:crypto";
 import type { Logger } from "pino";
 import type { FailureCode } from "../errors.ts";
 import { fieldOf, type RequestHead } from "../wire/head.ts";
+import type { Spliced } from "../wire/splice.ts";
 import type { Connection, Server } from "./connection.ts";
 import { clientOf, requestIdOf } from "./client.ts";
-import { Exchange } from "./exchange.ts";
+import { Exchange, type ExchangeEvents } from "./exchange.ts";
 import { requestHead, type Client } from "./heads.ts";
 import type { Lot, Waiter } from "./lot.ts";
 import type { NamedServer } from "./naming.ts";
@@ -41,7 +43,7 @@ interface Surroundings {
 }
 
 /** One request on its way: what waits in the lot, and tries again. */
-class Visit implements Waiter, Server {
+class Visit implements Waiter, Server, ExchangeEvents {
   readonly #connection: Connection;
   readonly #request: RequestHead;
   readonly #named: NamedServer;
@@ -69,20 +71,12 @@ class Visit implements Waiter, Server {
   }
 
   begin(): void {
-    const { pseudonym } = this.#around.options;
-    const loop = this.#request.fields.some(
-      (value, i) =>
-        i % 2 === 1 &&
-        this.#request.fields[i - 1]?.toLowerCase() === "via" &&
-        value.includes(pseudonym),
-    );
-    if (loop) this.refuse("loop");
+    if (this.#hasBeenHere) this.refuse("loop");
     else this.#attempt();
   }
 
   serve(tunnel: Tunnel): void {
-    const { options, log } = this.#around;
-    const { id } = this.#named;
+    const { options } = this.#around;
     this.#stale = tunnel.used;
     tunnel.claim();
     new Exchange({
@@ -98,17 +92,7 @@ class Visit implements Waiter, Server {
       carrier: tunnel,
       cookie: this.#cookie(),
       options,
-      events: {
-        lost: () => {
-          this.#lost();
-        },
-        failed: (code, detail) => {
-          this.refuse(code, detail);
-        },
-        spliced: (octets) => {
-          log.debug({ id, ...octets }, "an upgraded connection is over");
-        },
-      },
+      events: this,
     }).start();
   }
 
@@ -116,7 +100,7 @@ class Visit implements Waiter, Server {
     const { options, log } = this.#around;
     const { id, by } = this.#named;
     const requestId =
-      requestIdOf(this.#request, options.trustProxy) ?? crypto.randomUUID();
+      requestIdOf(this.#request, options.trustProxy) ?? randomUUID();
     log.info(
       { id, code, detail, requestId, client: this.#client.address },
       "a visit failed",
@@ -124,6 +108,22 @@ class Visit implements Waiter, Server {
     const wayOut =
       by === "cookie" ? { href: "/-/leave", text: `Leave ${id}` } : undefined;
     this.#connection.refuse(code, { detail, requestId, wayOut });
+  }
+
+  /** The tunnel died before the first octet of an answer, and no octet of a body is lost. */
+  lost(): void {
+    if (this.#attempts < MAX_ATTEMPTS && (this.#stale || this.#isSafe))
+      this.#attempt();
+    else this.refuse("tunnel_lost");
+  }
+
+  failed(code: FailureCode, detail?: string): void {
+    this.refuse(code, detail);
+  }
+
+  spliced(octets: Spliced): void {
+    const { id } = this.#named;
+    this.#around.log.debug({ id, ...octets }, "an upgraded connection is over");
   }
 
   // While the visitor waits nothing of his body is taken.
@@ -156,11 +156,18 @@ class Visit implements Waiter, Server {
     if (code !== undefined) this.refuse(code);
   }
 
-  /** The tunnel died before the first octet of an answer, and no octet of a body is lost. */
-  #lost(): void {
-    if (this.#attempts < MAX_ATTEMPTS && (this.#stale || this.#isSafe))
-      this.#attempt();
-    else this.refuse("tunnel_lost");
+  get #hasBeenHere(): boolean {
+    const { fields } = this.#request;
+    for (let i = 0; i < fields.length; i += 2) {
+      const isVia =
+        fields[i]?.length === 3 && fields[i]?.toLowerCase() === "via";
+      if (
+        isVia &&
+        fields[i + 1]?.includes(this.#around.options.pseudonym) === true
+      )
+        return true;
+    }
+    return false;
   }
 
   get #isSafe(): boolean {

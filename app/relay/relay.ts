@@ -82,6 +82,16 @@ export function createRelay(
     }
   }
 
+  /** A bug costs its request, and is logged whole. */
+  function serve(connection: Connection, request: RequestHead): void {
+    try {
+      route(connection, request);
+    } catch (error) {
+      log.error({ err: error }, "a request failed");
+      connection.refuse("internal_error");
+    }
+  }
+
   function servePage(
     connection: Connection,
     request: RequestHead,
@@ -126,9 +136,14 @@ export function createRelay(
   function forget(this: Socket): void {
     sockets.delete(this);
   }
+  // The network's errors belong to whoever has the link; any other is a bug of ours.
+  function report(error: Error): void {
+    if (!("syscall" in error) && !("code" in error))
+      log.error({ err: error }, "a connection failed");
+  }
   server.on("connection", (socket) => {
-    sockets.add(socket.on("close", forget));
-    const connection = new Connection(new Link(socket, NOBODY), route, closed);
+    sockets.add(socket.on("close", forget).on("error", report));
+    const connection = new Connection(new Link(socket, NOBODY), serve, closed);
     connections.add(connection);
     if (draining) connection.windUp();
   });

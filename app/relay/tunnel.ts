@@ -1,7 +1,12 @@
 // A tunnel: a connection from a hidden server on which the relay is the HTTP client. It receives for itself while nobody has claimed it.
 import { randomBytes } from "node:crypto";
 import { PING_FIELD, PONG_FIELD } from "../protocol.ts";
-import { fieldOf, headEnd, readAnswerHead } from "../wire/head.ts";
+import {
+  fieldOf,
+  headEnd,
+  readAnswerHead,
+  type AnswerHead,
+} from "../wire/head.ts";
 import type { Link, Receiver } from "../wire/link.ts";
 import type { Lot } from "./lot.ts";
 
@@ -148,19 +153,23 @@ export class Tunnel implements Receiver {
       return;
     }
     this.#partial = undefined;
-    if (end === seen.length && this.#isPong(seen)) this.release();
-    else this.link.destroy();
+    const answer = end === seen.length ? this.#pongOf(seen) : undefined;
+    if (answer === undefined) this.link.destroy();
+    // The agent has more tunnels than it wants. Nobody can have claimed this one since the ping.
+    else if (!answer.persistent) this.leave();
+    else this.release();
   }
 
-  #isPong(octets: Buffer): boolean {
+  /** The answer to the ping, if that is what these octets are. */
+  #pongOf(octets: Buffer): AnswerHead | undefined {
     try {
       const answer = readAnswerHead(octets, octets.length, "OPTIONS");
-      return (
-        answer.status === 204 &&
-        fieldOf(answer.fields, PONG_FIELD.toLowerCase()) === this.#nonce
-      );
+      const nonce = fieldOf(answer.fields, PONG_FIELD.toLowerCase());
+      return answer.status === 204 && nonce === this.#nonce
+        ? answer
+        : undefined;
     } catch {
-      return false;
+      return undefined;
     }
   }
 }

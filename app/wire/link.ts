@@ -29,6 +29,7 @@ export class Link {
   /** gone() has been told, or will never be. */
   over = false;
   #failed = false;
+  #address: string | undefined;
 
   constructor(stream: Duplex, receiver: Receiver) {
     this.stream = stream;
@@ -42,11 +43,13 @@ export class Link {
     stream.on("data", onData);
   }
 
-  /** The address of the other side, as the kernel tells it; empty for a stream that is no socket. */
+  /** The address of the other side, as the kernel tells it; empty for a stream that is no socket. IPv4 looks like IPv4 on an IPv6 socket too. */
   get address(): string {
-    return this.stream instanceof Socket
-      ? (this.stream.remoteAddress ?? "")
-      : "";
+    this.#address ??=
+      this.stream instanceof Socket
+        ? (this.stream.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/i, "")
+        : "";
+    return this.#address;
   }
 
   /** Octets that were written and have not left yet. */
@@ -142,7 +145,12 @@ function onData(this: Linked, octets: Buffer): void {
   const link = this[LINK];
   if (link === undefined) return;
   link.received += octets.length;
-  link.receiver.data(octets);
+  try {
+    link.receiver.data(octets);
+  } catch (bug) {
+    // One connection goes, with the bug as its error for whoever logs it; the others stay.
+    link.stream.destroy(bug instanceof Error ? bug : new Error(String(bug)));
+  }
 }
 
 function onEnd(this: Linked): void {
