@@ -205,9 +205,9 @@ function readPark(argv: readonly string[], environment: Environment): Command {
     nonEmpty(environment["RENDEZVOUS_SECRET_FILE"]);
   const secret =
     secretFile === undefined
-      ? decodeURIComponent(relay?.password ?? "")
+      ? decode(relay?.password ?? "")
       : readText(secretFile, problems);
-  const id = decodeURIComponent(relay?.username ?? "");
+  const id = decode(relay?.username ?? "");
   if (relay !== undefined && id === "")
     problems.push(
       "The relay's URL must have the id before its host: `https://ID:SECRET@relay.example.com`.",
@@ -367,6 +367,14 @@ function nonEmpty(value: string | undefined): string | undefined {
 
 function text(value: unknown): string | undefined {
   return typeof value === "string" ? value : undefined;
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 function withoutSecret(url: string): string {

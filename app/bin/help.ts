@@ -1,7 +1,11 @@
 // What `rendezvous help` and `--help` print.
 
-/** Texts by topic; the empty one is the overview. */
-export const HELP: Readonly<Record<string, string>> = {
+/** The text on a topic; the overview where there is none. */
+export function help(topic = ""): string {
+  return (Object.hasOwn(HELP, topic) ? HELP[topic] : HELP[""]) ?? "";
+}
+
+const HELP: Readonly<Record<string, string>> = {
   "": `rendezvous: reach a server behind NAT through a relay
 
     rendezvous issue ID --relay https://relay.example.com        make the secret of an id

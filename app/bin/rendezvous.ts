@@ -7,7 +7,7 @@ import { readCommand, type Command } from "../config.ts";
 import { issue } from "../issue.ts";
 import { SettingsError } from "../relay/options.ts";
 import { VERSION } from "../version.ts";
-import { HELP } from "./help.ts";
+import { help } from "./help.ts";
 
 /** How long exchanges under way may go on after a signal. */
 const LEAVING_SECONDS = 10;
@@ -27,7 +27,7 @@ function main(): void {
 function run(command: Command): void {
   switch (command.command) {
     case "help":
-      console.log(HELP[command.topic ?? ""] ?? HELP[""]);
+      console.log(help(command.topic));
       break;
     case "version":
       console.log(VERSION);

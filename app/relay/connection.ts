@@ -149,7 +149,11 @@ export class Connection implements Receiver {
     // A body that nobody reads is easier to end with its connection than to skip.
     if (request?.framing === 0) this.#phase = "answer";
     const persistent = this.persistent && this.requestRead;
-    const lines = [...fields, ...(refusal.fields ?? [])];
+    const lines = [
+      ...["Date", new Date().toUTCString()],
+      ...fields,
+      ...(refusal.fields ?? []),
+    ];
     let head = `HTTP/1.1 ${String(status)} ${reason}\r\n`;
     for (let i = 0; i < lines.length; i += 2)
       head += `${lines[i] ?? ""}: ${lines[i + 1] ?? ""}\r\n`;

@@ -70,13 +70,10 @@ export function createPark(
       return;
     }
 
-    const { link } = connection.take();
     const agent = fieldOf(request.fields, AGENT_FIELD.toLowerCase());
-    link.write(
-      agent === undefined
-        ? "HTTP/1.1 200 OK\r\n\r\n"
-        : welcome(id, request, options),
-    );
+    const extra = agent === undefined ? "" : welcome(id, request, options);
+    const { link } = connection.take();
+    link.write(`HTTP/1.1 200 OK\r\n${extra}\r\n`);
     const tunnel = new Tunnel(link, id, agent !== undefined, lot, options);
     lot.admit(tunnel);
     tunnel.open();
@@ -127,11 +124,10 @@ function welcome(
   request: RequestHead,
   options: ParkOptions,
 ): string {
-  const base = new URL(
-    options.publicUrl ?? `http://${request.host ?? "relay"}`,
-  );
+  const origin = options.publicUrl ?? `http://${request.host ?? ""}`;
+  const base = new URL(URL.canParse(origin) ? origin : "http://relay");
   const url = visitUrl(base, id, options);
   const visit =
     options.publicUrl === undefined ? url.slice("http:".length) : url;
-  return `HTTP/1.1 200 OK\r\n${HEARTBEAT_FIELD}: ${String(options.heartbeatSeconds)}\r\n${VISIT_FIELD}: ${visit}\r\n\r\n`;
+  return `${HEARTBEAT_FIELD}: ${String(options.heartbeatSeconds)}\r\n${VISIT_FIELD}: ${visit}\r\n`;
 }
