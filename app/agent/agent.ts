@@ -1,6 +1,6 @@
 // The agent: keeps tunnels parked on a relay and joins each claimed one to the local service.
 //   visitor -> relay ==tunnel==> agent -> hidden server
-import { EventEmitter } from "node:events";
+import { EventEmitter, setMaxListeners } from "node:events";
 import type { RequestListener, Server } from "node:http";
 import { decodeSecret, isId, SILENT_HEARTBEATS } from "../protocol.ts";
 import { Link, type Receiver } from "../wire/link.ts";
@@ -83,6 +83,7 @@ export class Agent extends EventEmitter<AgentEvents> {
 
   constructor(join: Join, options: ParkOptions) {
     super();
+    setMaxListeners(0, this.#abort.signal);
     this.#join = join;
     const url = new URL(options.relay);
     const id = (options.id ?? decodeURIComponent(url.username)).toLowerCase();

@@ -19,8 +19,6 @@ import { answerHead, type HeadOptions } from "./heads.ts";
 const MAX_INTERIM_ANSWERS = 100;
 /** How long an answer may make a visitor wait for its next octet who has already ended his own direction. */
 const HALF_CLOSED_MILLISECONDS = 1000;
-/** Up to here one copy is cheaper than two writes. */
-const MAX_JOINED_OCTETS = 16 * 1024;
 
 /** What the exchange takes place on: a tunnel, or the relay's own pages. */
 export interface Carrier {
@@ -245,23 +243,8 @@ export class Exchange implements Receiver, Server {
       { minor, persistent: this.#persistent, cookie },
       options,
     );
-    if (!this.#writeJoined(head, first)) this.#tunnel.pause();
+    if (!this.#visitor.writeJoined(head, first)) this.#tunnel.pause();
     if (this.#body.done) this.#answered();
-  }
-
-  #writeJoined(head: string, octets: Buffer): boolean {
-    if (octets.length === 0) return this.#visitor.write(head);
-    if (octets.length <= MAX_JOINED_OCTETS) {
-      const joined = Buffer.allocUnsafe(head.length + octets.length);
-      joined.write(head, 0, "latin1");
-      octets.copy(joined, head.length);
-      return this.#visitor.write(joined);
-    }
-    this.#visitor.cork();
-    this.#visitor.write(head);
-    const flows = this.#visitor.write(octets);
-    this.#visitor.uncork();
-    return flows;
   }
 
   #readBody(octets: Buffer): void {

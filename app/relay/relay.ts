@@ -1,9 +1,10 @@
 // The relay: one port, and which door each request on it goes to.
 import { randomBytes } from "node:crypto";
-import { createServer, type Server, type Socket } from "node:net";
+import { createServer, type Server } from "node:net";
+import type { Duplex } from "node:stream";
 import { pino, type Logger } from "pino";
 import type { RequestHead } from "../wire/head.ts";
-import { Link } from "../wire/link.ts";
+import { acceptLink } from "../wire/link.ts";
 import { Auth } from "./auth.ts";
 import { clientOf, requestIdOf } from "./client.ts";
 import { Connection } from "./connection.ts";
@@ -45,6 +46,7 @@ export function createRelay(
       ? []
       : [new URL(checked.publicUrl).hostname];
   const options = { ...checked, pseudonym, ownHosts };
+  const ownOptions = { ...options, own: true } as const;
   const lot = new Lot(options);
   const auth = new Auth(options);
   let draining = false;
@@ -52,7 +54,7 @@ export function createRelay(
   const park = createPark(lot, auth, options, log);
   const forward = createForward(lot, options, log);
   const connections = new Set<Connection>();
-  const sockets = new Set<Socket>();
+  const sockets = new Set<Duplex>();
 
   function route(connection: Connection, request: RequestHead): void {
     if (request.method === "CONNECT") {
@@ -111,7 +113,7 @@ export function createRelay(
       head: requestHead(request, seen, client, true, options),
       carrier: pages.open(),
       cookie: undefined,
-      options,
+      options: ownOptions,
       events: {
         lost: () => {
           connection.refuse("internal_error");
@@ -126,6 +128,7 @@ export function createRelay(
 
   const server = createServer({
     allowHalfOpen: true,
+    pauseOnConnect: true,
     noDelay: true,
     keepAlive: true,
     keepAliveInitialDelay: 60 * 1000,
@@ -133,7 +136,7 @@ export function createRelay(
   const closed = (connection: Connection): void => {
     connections.delete(connection);
   };
-  function forget(this: Socket): void {
+  function forget(this: Duplex): void {
     sockets.delete(this);
   }
   // The network's errors belong to whoever has the link; any other is a bug of ours.
@@ -142,8 +145,9 @@ export function createRelay(
       log.error({ err: error }, "a connection failed");
   }
   server.on("connection", (socket) => {
-    sockets.add(socket.on("close", forget).on("error", report));
-    const connection = new Connection(new Link(socket, NOBODY), serve, closed);
+    const link = acceptLink(socket, server, NOBODY);
+    sockets.add(link.stream.on("close", forget).on("error", report));
+    const connection = new Connection(link, serve, closed);
     connections.add(connection);
     if (draining) connection.windUp();
   });

@@ -121,10 +121,12 @@ export function readRequestHead(
   if (known.hosts > 1) throw new Malformed("there is more than one Host");
   if (known.hosts === 0 && minor === 1 && method !== "CONNECT")
     throw new Malformed("there is no Host");
-  if (known.host !== undefined && !HOST.test(known.host))
+  if (known.host !== undefined && !isHost(known.host))
     throw new Malformed("Host is not a host");
   const framing = known.chunked ? "chunked" : (known.length ?? 0);
-  const { host, persistent, upgrade, hops } = known;
+  const { host, upgrade, hops } = known;
+  // What follows a CONNECT that is refused was not meant to be read as a request.
+  const persistent = known.persistent && method !== "CONNECT";
   return {
     method,
     target,
@@ -178,6 +180,11 @@ export function readAnswerHead(
     upgrade,
     hops,
   };
+}
+
+/** Whether text is a host with or without a port, as Host has it (RFC 9110 7.2). */
+export function isHost(text: string): boolean {
+  return HOST.test(text);
 }
 
 /** The value of the first field of this name (lower case), or undefined. */

@@ -1,6 +1,7 @@
 // One end of a connection and its single owner: from the first moment a stream has an 'error' listener and somebody who takes its octets.
-import { Socket } from "node:net";
+import { Socket, type Server } from "node:net";
 import type { Duplex } from "node:stream";
+import { adopt, canAdopt, keep, written } from "./adopt.ts";
 
 /** Who takes what comes out of a link. Handing a link on is assigning another receiver. */
 export interface Receiver {
@@ -13,6 +14,9 @@ export interface Receiver {
   /** The stream is closed, once, and nothing more will come. `clean` is false after a reset or another error. */
   gone(clean: boolean): void;
 }
+
+/** Up to here one copy is cheaper than a write of two pieces. */
+const MAX_JOINED_OCTETS = 16 * 1024;
 
 const LINK = Symbol("link");
 interface Linked extends Duplex {
@@ -30,9 +34,12 @@ export class Link {
   over = false;
   #failed = false;
   #address: string | undefined;
+  /** A socket without TLS: what it writes is on its way once it is no longer counted in writableLength. */
+  readonly #isPlain: boolean;
 
   constructor(stream: Duplex, receiver: Receiver) {
     this.stream = stream;
+    this.#isPlain = stream instanceof Socket && !("encrypted" in stream);
     this.receiver = receiver;
     const linked: Linked = stream;
     linked[LINK] = this;
@@ -70,22 +77,40 @@ export class Link {
     return this.stream.destroyed;
   }
 
-  /** Writes octets, or a head in latin1. False means: wait for drain(). Nothing happens on a link that has ended. */
+  /**
+   * Writes octets, or a head in latin1. False means: pause the link that the octets came from, and wait for drain().
+   * Nothing happens on a link that has ended.
+   */
   write(octets: Buffer | string): boolean {
+    const { stream } = this;
     if (this.ended) return true;
     this.sent += octets.length;
-    return typeof octets === "string"
-      ? this.stream.write(octets, "latin1")
-      : this.stream.write(octets);
+    if (typeof octets === "string") return stream.write(octets, "latin1");
+    const kept = keep(octets, this.#isPlain ? stream : undefined);
+    const flows = stream.write(kept);
+    if (kept === octets) written(octets, stream);
+    // What the kernel has taken already need not be waited for.
+    return flows || stream.writableLength === 0;
   }
 
-  /** Holds small writes back until uncork(), so that they leave in one packet. */
-  cork(): void {
-    this.stream.cork();
-  }
-
-  uncork(): void {
-    this.stream.uncork();
+  /** Writes a head and what follows it so that they leave together. The same as write() otherwise. */
+  writeJoined(head: string, octets: Buffer): boolean {
+    const { stream } = this;
+    if (octets.length === 0 || this.ended) return this.write(head);
+    this.sent += head.length + octets.length;
+    if (octets.length <= MAX_JOINED_OCTETS) {
+      const joined = Buffer.allocUnsafe(head.length + octets.length);
+      joined.write(head, 0, "latin1");
+      octets.copy(joined, head.length);
+      return stream.write(joined) || stream.writableLength === 0;
+    }
+    const kept = keep(octets, this.#isPlain ? stream : undefined);
+    stream.cork();
+    stream.write(head, "latin1");
+    const flows = stream.write(kept);
+    stream.uncork();
+    if (kept === octets) written(octets, stream);
+    return flows || stream.writableLength === 0;
   }
 
   pause(): void {
@@ -107,11 +132,7 @@ export class Link {
 
   /** Breaks the connection so that the other side sees that the stream was cut and did not end: RST where the system permits. */
   reset(): void {
-    if (
-      this.stream instanceof Socket &&
-      !this.stream.destroyed &&
-      !("encrypted" in this.stream)
-    )
+    if (this.stream instanceof Socket && this.#isPlain && !this.closed)
       this.stream.resetAndDestroy();
     else this.stream.destroy();
   }
@@ -139,6 +160,18 @@ export class Link {
     this.over = true;
     this.receiver.gone(!this.#failed && !this.stream.errored);
   }
+}
+
+/** A link on a socket that `server` has accepted, which must have been made with pauseOnConnect. */
+export function acceptLink(
+  socket: Socket,
+  server: Server,
+  receiver: Receiver,
+): Link {
+  if (canAdopt(socket))
+    return new Link(adopt(socket, server, onData), receiver);
+  socket.resume();
+  return new Link(socket, receiver);
 }
 
 function onData(this: Linked, octets: Buffer): void {

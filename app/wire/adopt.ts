@@ -1,0 +1,164 @@
+// Reads an accepted socket into large buffers that are used again. The one place that touches what Node does not document:
+// net.Server hands out sockets without `onread`, so that the handle of an accepted one is put into a socket that has it.
+import { Socket, type Server } from "node:net";
+
+/** The size of a read: an answer of 64 KiB with its head. Several times as much let single streams starve the others. */
+const READ_OCTETS = 80 * 1024;
+/** Buffers that one socket has for itself while it is busy; the others share one, whose octets are copied. 16 MiB in all. */
+const MAX_OWN = 64;
+/** A read worth a buffer of its own, and how many lesser ones in a row give it back. */
+const BUSY_OCTETS = 32 * 1024;
+const LESSER_READS = 16;
+/** To copy fewer octets is cheaper than to lend their buffer; a longer write always reports when it has left. */
+const COPIED_OCTETS = 16 * 1024;
+
+/** What a handle must have for this. */
+interface Handle {
+  useUserBuffer(buffer: Uint8Array): void;
+}
+interface AcceptedSocket {
+  _handle: unknown;
+  _server: unknown;
+}
+
+const shared = Buffer.allocUnsafeSlow(READ_OCTETS);
+/** Own buffers that nobody uses now. */
+const spare: Buffer[] = [];
+/** Own buffers from which a write has not left yet, and who writes it. */
+const lent: { readonly buffer: Buffer; readonly borrower: Borrower }[] = [];
+let ownCount = 0;
+/** What the socket whose read is being delivered reads into next. */
+let next: Buffer = shared;
+/** The intake whose octets are being delivered. */
+let delivering: Intake | undefined;
+
+/** Somebody who writes octets out of a buffer that is not his. */
+export interface Borrower {
+  readonly writableLength: number;
+  readonly destroyed: boolean;
+}
+
+const INTAKE = Symbol("intake");
+interface AdoptedSocket extends Socket {
+  [INTAKE]?: Intake;
+}
+
+/** Who takes the octets: `octets` are good during the call only. */
+export type Sink = (this: Socket, octets: Buffer) => void;
+
+/** How one socket reads. */
+class Intake {
+  readonly sink: Sink;
+  buffer: Buffer = shared;
+  lesser = 0;
+  /** A write out of `buffer` has not left yet. */
+  borrower: Borrower | undefined;
+
+  constructor(sink: Sink) {
+    this.sink = sink;
+  }
+
+  /** The buffer for the next read, after one of `count` octets. */
+  after(count: number): Buffer {
+    if (this.borrower !== undefined) {
+      lent.push({ buffer: this.buffer, borrower: this.borrower });
+      this.borrower = undefined;
+      this.buffer = takeOwn() ?? shared;
+    } else if (count >= BUSY_OCTETS) {
+      this.lesser = 0;
+      if (this.buffer === shared) this.buffer = takeOwn() ?? shared;
+    } else if (this.buffer !== shared && ++this.lesser > LESSER_READS)
+      this.giveBack();
+    return this.buffer;
+  }
+
+  giveBack(): void {
+    if (this.buffer !== shared) spare.push(this.buffer);
+    this.buffer = shared;
+    this.lesser = 0;
+  }
+}
+
+/** Whether this Node lets itself be used so. */
+export function canAdopt(socket: Socket): boolean {
+  return "_handle" in socket && "_server" in socket && isHandle(socket._handle);
+}
+
+/**
+ * Puts an accepted, paused socket's connection into a socket that reads into our buffers and gives what it reads to `sink`.
+ * The old one is an empty shell afterwards. Only where canAdopt() says so.
+ */
+export function adopt(old: Socket, server: Server, sink: Sink): Socket {
+  const shell = old as unknown as AcceptedSocket;
+  const handle = shell._handle;
+  shell._handle = null;
+  next = shared;
+  const options = {
+    handle,
+    allowHalfOpen: true,
+    onread: { buffer: () => next, callback: deliver },
+  };
+  const socket: AdoptedSocket = new Socket(options);
+  socket[INTAKE] = new Intake(sink);
+  // The server counts its connections by this.
+  (socket as unknown as AcceptedSocket)._server = server;
+  return socket.once("close", forget);
+}
+
+/**
+ * Octets that may be written by `borrower` and will stay as they are until they have left.
+ * They are copied unless they are many, in a buffer that can be spared until then, and `borrower` is known to tell when.
+ */
+export function keep(octets: Buffer, borrower: Borrower | undefined): Buffer {
+  const intake = delivering;
+  if (intake?.buffer.buffer !== octets.buffer) return octets;
+  const lendable =
+    intake.buffer !== shared &&
+    intake.borrower === undefined &&
+    octets.length >= COPIED_OCTETS &&
+    borrower?.writableLength === 0;
+  return lendable ? octets : Buffer.from(octets);
+}
+
+/** Tells that `octets` were written by `borrower`, and have perhaps not left yet. */
+export function written(octets: Buffer, borrower: Borrower): void {
+  if (
+    borrower.writableLength > 0 &&
+    delivering?.buffer.buffer === octets.buffer
+  )
+    delivering.borrower = borrower;
+}
+
+function deliver(this: AdoptedSocket, count: number): boolean {
+  const intake = this[INTAKE];
+  if (intake === undefined) return false;
+  delivering = intake;
+  intake.sink.call(this, intake.buffer.subarray(0, count));
+  delivering = undefined;
+  next = this.destroyed ? shared : intake.after(count);
+  return true;
+}
+
+function forget(this: AdoptedSocket): void {
+  this[INTAKE]?.giveBack();
+}
+
+function takeOwn(): Buffer | undefined {
+  const back = lent.findIndex(
+    ({ borrower }) => borrower.writableLength === 0 || borrower.destroyed,
+  );
+  if (spare.length > 0) return spare.pop();
+  if (back >= 0) return lent.splice(back, 1)[0]?.buffer;
+  if (ownCount >= MAX_OWN) return undefined;
+  ownCount++;
+  return Buffer.allocUnsafeSlow(READ_OCTETS);
+}
+
+function isHandle(handle: unknown): handle is Handle {
+  return (
+    typeof handle === "object" &&
+    handle !== null &&
+    "useUserBuffer" in handle &&
+    typeof handle.useUserBuffer === "function"
+  );
+}
