@@ -60,7 +60,7 @@ export function readRelayConfig(environment: Environment): RelayConfig {
   }
   const options = collect(problems, () => checkSettings(given));
   const port = collect(problems, () => readPort(environment));
-  const logLevel = environment["LOG_LEVEL"] ?? "info";
+  const logLevel = nonEmpty(environment["LOG_LEVEL"]) ?? "info";
   if (!LOG_LEVELS.includes(logLevel))
     problems.push(
       `LOG_LEVEL must be one of ${LOG_LEVELS.join(", ")}, got ${JSON.stringify(logLevel)}. Leave it out for info.`,

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 // The program for everybody but the relay: issue | park.
+import { existsSync } from "node:fs";
 import process from "node:process";
 import { park } from "../agent/agent.ts";
 import { createWatch } from "../agent/watch.ts";
@@ -15,6 +16,9 @@ const USAGE_EXIT = 2;
 
 function main(): void {
   try {
+    // Where the relay's settings are, its secret is.
+    if (process.argv[2] === "issue" && existsSync(".env"))
+      process.loadEnvFile();
     run(readCommand(process.argv.slice(2), process.env));
   } catch (error) {
     if (!(error instanceof SettingsError) && !(error instanceof RangeError))
@@ -80,7 +84,7 @@ function runPark(command: Extract<Command, { command: "park" }>): void {
   });
   agent.on("trouble", (reason, seconds) => {
     console.error(
-      `${id} is not parked: ${reason}. Trying again in ${seconds.toFixed(1)} s.`,
+      `${id} is not parked: ${reason.replace(/\.$/, "")}. Trying again in ${seconds.toFixed(1)} s.`,
     );
   });
   let leaving = false;

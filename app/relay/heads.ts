@@ -9,6 +9,8 @@ export interface HeadOptions {
   readonly pseudonym: string;
   /** The name of the relay's cookie. */
   readonly parameter: string;
+  /** The relay itself answers, so that its cookie may be set. */
+  readonly own?: true;
 }
 
 /** Who asks, as far as the routers in front can be believed. */
@@ -32,6 +34,8 @@ export function requestHead(
     const name = fields[i] ?? "";
     let value: string | undefined = fields[i + 1] ?? "";
     const lower = name.toLowerCase();
+    // TE is always named there, and has a rule of its own below.
+    if (lower !== "te" && isHop(lower, request.hops)) continue;
     switch (lower) {
       case "connection":
       case "keep-alive":
@@ -64,13 +68,12 @@ export function requestHead(
           lower === PING_FIELD.toLowerCase()
         )
           continue;
-        if (isHop(lower, request.hops)) continue;
     }
     head += `${name}: ${value}\r\n`;
   }
   if (request.host === undefined) head += `Host: ${named.host ?? named.id}\r\n`;
   if (request.framing === "chunked") head += "Transfer-Encoding: chunked\r\n";
-  head += `Via: 1.${String(minor)} ${options.pseudonym}\r\n${forwarded(client, request.host ?? named.host)}`;
+  head += `Via: 1.${String(minor)} ${options.pseudonym}\r\n${forwarded(client, named.host)}`;
   if (request.upgrade !== undefined)
     return `${head}Connection: Upgrade\r\nUpgrade: ${request.upgrade}\r\n\r\n`;
   if (trailers)
@@ -100,6 +103,7 @@ export function answerHead(
     const name = fields[i] ?? "";
     const value = fields[i + 1] ?? "";
     const lower = name.toLowerCase();
+    if (isHop(lower, answer.hops)) continue;
     switch (lower) {
       case "connection":
       case "keep-alive":
@@ -111,10 +115,10 @@ export function answerHead(
         continue;
       case "set-cookie":
         // This cookie is the relay's: a hidden server must not send its visitors to another one.
-        if (value.startsWith(`${options.parameter}=`)) continue;
+        if (options.own !== true && setsCookie(value, options.parameter))
+          continue;
         break;
       default:
-        if (isHop(lower, answer.hops)) continue;
     }
     head += `${name}: ${value}\r\n`;
   }
@@ -124,11 +128,23 @@ export function answerHead(
     head += "Transfer-Encoding: chunked\r\n";
   if (answer.status === 101)
     return `${head}Connection: Upgrade\r\nUpgrade: ${answer.upgrade ?? ""}\r\n\r\n`;
+  // RFC 9110 15.5.22: a 426 says what to upgrade to.
+  if (answer.status === 426 && answer.upgrade !== undefined) {
+    const close = extras.persistent ? "" : ", close";
+    return `${head}Connection: Upgrade${close}\r\nUpgrade: ${answer.upgrade}\r\n\r\n`;
+  }
   if (answer.status < 200) return `${head}\r\n`;
   if (!extras.persistent) return `${head}Connection: close\r\n\r\n`;
   return extras.minor === 0
     ? `${head}Connection: keep-alive\r\n\r\n`
     : `${head}\r\n`;
+}
+
+/** Whether a browser would store this Set-Cookie under `name`: white space around a name, or "=" before it, does not hinder it. */
+function setsCookie(value: string, name: string): boolean {
+  const [pair = ""] = value.split(";", 1);
+  const [key = ""] = pair.replace(/^[\s=]+/, "").split("=", 1);
+  return key.trimEnd() === name;
 }
 
 function isHop(name: string, hops: readonly string[]): boolean {

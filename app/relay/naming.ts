@@ -2,7 +2,7 @@
 //   ?rendezvous=ID    GET http://ID/path    Host: ID.BASE_DOMAIN    Authorization after ?rendezvous=T    Cookie: rendezvous=ID
 import type { FailureCode } from "../errors.ts";
 import { isId } from "../protocol.ts";
-import { fieldOf, type RequestHead } from "../wire/head.ts";
+import { fieldOf, isHost, type RequestHead } from "../wire/head.ts";
 
 export interface NamingOptions {
   /** The name of the query parameter and of the cookie. */
@@ -58,6 +58,13 @@ export function nameServer(
     };
   }
   const host = absolute === null ? request.host : absolute[1];
+  // This becomes the hidden server's Host (RFC 9110 4.2.1, 4.2.4).
+  if (absolute !== null && (host === "" || !isHost(host ?? "")))
+    return {
+      to: "nobody",
+      code: "bad_request",
+      detail: "the host in the request target is not a host",
+    };
   const local =
     absolute === null
       ? request.target
