@@ -123,7 +123,7 @@ export function readCommand(
       return readPark(rest, environment);
     default:
       throw new SettingsError(
-        `There is no command ${JSON.stringify(name)}. \`rendezvous help\` lists them.`,
+        `There is no command ${JSON.stringify(withoutSecret(name))}. \`rendezvous help\` lists them.`,
       );
   }
 }
@@ -331,7 +331,7 @@ function readService(
       port,
     };
   problems.push(
-    `The service must be a port, host:port or http://host:port, got ${JSON.stringify(target)}.`,
+    `The service must be a port, host:port or http://host:port, got ${JSON.stringify(withoutSecret(target))}.`,
   );
   return undefined;
 }
@@ -378,5 +378,5 @@ function decode(text: string): string {
 }
 
 function withoutSecret(url: string): string {
-  return url.replace(/\/\/[^@/]*@/, "//");
+  return url.replace(/(^|\/\/)[^/]*@/, "$1");
 }

@@ -136,7 +136,6 @@ const FAILURES = {
     status: 403,
     text: "To park here, CONNECT to uuid:ID?response=TOKEN.",
     diagnostic: "invalid protocol, should be uuid:",
-    permanent: true,
     proxyStatus: "http_request_denied",
   },
   bad_id: {

@@ -6,7 +6,9 @@ import {
   type IncomingMessage,
 } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
+import { isIP } from "node:net";
 import type { Duplex } from "node:stream";
+import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import { HttpsProxyAgent } from "https-proxy-agent";
 import { getProxyForUrl } from "proxy-from-env";
 import {
@@ -87,6 +89,11 @@ export async function parkOnce(
     if (signal.aborted) abort();
     else signal.addEventListener("abort", abort);
 
+    let refuser = "the relay";
+    request.on("proxyConnect", ({ statusCode }: { statusCode: number }) => {
+      // What comes is the proxy's own answer then.
+      if (statusCode !== 200) refuser = "the proxy on the way to the relay";
+    });
     request.on("connect", (answer, stream, early) => {
       settle();
       // The stream has no owner until the caller takes it.
@@ -95,7 +102,7 @@ export async function parkOnce(
         resolve({ stream, early, ...readWelcome(answer, relay.url, id) });
         return;
       }
-      readRefusal(answer, stream, early).then(reject, reject);
+      readRefusal(refuser, answer, stream, early).then(reject, reject);
     });
     request.on("response", (answer) => {
       settle();
@@ -129,11 +136,15 @@ function connect(
 ): ClientRequest {
   const proxy = getProxyForUrl(url.href);
   const secure = url.protocol === "https:";
-  // The upgrade of HTTP/1.1 that parking is does not exist in HTTP/2.
+  const host = url.hostname.replace(/^\[(.*)\]$/, "$1");
   const tls = secure
     ? {
+        // The upgrade of HTTP/1.1 that parking is does not exist in HTTP/2.
         ALPNProtocols: ["http/1.1"],
-        servername: url.hostname,
+        // An address is no server name (RFC 6066 3), but the certificate must be for it all the same, behind a proxy too.
+        ...(isIP(host) === 0 ? { servername: host } : {}),
+        checkServerIdentity: (_name: string, certificate: PeerCertificate) =>
+          checkServerIdentity(host, certificate),
         ...(ca === undefined ? {} : { ca }),
       }
     : {};
@@ -146,7 +157,7 @@ function connect(
         : new HttpAgent();
   const options = {
     method: "CONNECT",
-    host: url.hostname.replace(/^\[(.*)\]$/, "$1"),
+    host,
     port: portOf(url),
     path: target,
     headers: { Host: url.host, ...headers },
@@ -179,8 +190,9 @@ function readWelcome(
   };
 }
 
-/** What the relay said, as far as it can be understood. */
+/** What the relay, or a proxy before it, said, as far as it can be understood. */
 async function readRefusal(
+  refuser: string,
   answer: IncomingMessage,
   stream: Duplex,
   early: Buffer,
@@ -200,7 +212,7 @@ async function readRefusal(
   stream.destroy();
   const detail = detailOf(text);
   return new ParkError(
-    `the relay refused (${String(status)})${detail === undefined ? "" : `: ${detail}`}`,
+    `${refuser} refused (${String(status)})${detail === undefined ? "" : `: ${detail}`}`,
     status,
   );
 }

@@ -223,7 +223,7 @@ export class Exchange implements Receiver, Server {
 
   /** The final answer's head, and what came of its body in the same piece. */
   #begin(answer: AnswerHead, octets: Buffer): void {
-    const { connection, request, options, cookie } = this.#parts;
+    const { connection, request, carrier, options, cookie } = this.#parts;
     const { minor } = request;
     // HTTP/1.0 has no chunks: its visitors get the data as such, up to the end of the connection.
     if (minor === 0 && answer.framing === "chunked") this.#plain = [];
@@ -231,7 +231,8 @@ export class Exchange implements Receiver, Server {
     const first = this.#takeBody(octets);
 
     this.#answer = answer;
-    const goesOn = connection.requestRead || answer.persistent;
+    const goesOn =
+      connection.requestRead || (answer.persistent && !carrier.oneShot);
     this.#persistent =
       connection.persistent &&
       goesOn &&

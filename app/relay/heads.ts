@@ -63,10 +63,7 @@ export function requestHead(
         if (value === undefined) continue;
         break;
       default:
-        if (
-          lower.startsWith("x-forwarded-") ||
-          lower === PING_FIELD.toLowerCase()
-        )
+        if (isForwardedField(lower) || lower === PING_FIELD.toLowerCase())
           continue;
     }
     head += `${name}: ${value}\r\n`;
@@ -149,6 +146,13 @@ function setsCookie(value: string, name: string): boolean {
 
 function isHop(name: string, hops: readonly string[]): boolean {
   return hops.length > 0 && hops.includes(name);
+}
+
+/** CGI and WSGI take `_` and `-` for the same, so that a visitor's X_Forwarded_For would pass for ours. */
+function isForwardedField(name: string): boolean {
+  return (
+    name.startsWith("x") && name.replaceAll("_", "-").startsWith("x-forwarded-")
+  );
 }
 
 /** RFC 7239, and the older fields that most programs read. */

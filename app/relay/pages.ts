@@ -10,6 +10,7 @@ import express, {
 import helmet from "helmet";
 import type { Logger } from "pino";
 import { escapeHtml, tellFailure, type FailureCode } from "../errors.ts";
+import { MAX_HEAD_OCTETS } from "../wire/head.ts";
 import { Link, type Receiver } from "../wire/link.ts";
 import type { Carrier } from "./exchange.ts";
 
@@ -25,7 +26,10 @@ export class Pages {
   readonly #server: Server;
 
   constructor(options: PagesOptions, log: Logger) {
-    this.#server = createServer(createApp(options, log));
+    this.#server = createServer(
+      { maxHeaderSize: MAX_PAGE_HEAD_OCTETS },
+      createApp(options, log),
+    ).on("clientError", refuseUnread);
   }
 
   /** A connection to the pages, for one exchange. */
@@ -47,6 +51,22 @@ export class Pages {
 }
 
 const NOBODY: Receiver = { data() {}, end() {}, drain() {}, gone() {} };
+
+/** What the relay takes must be read here too, with the fields that it has added. */
+const MAX_PAGE_HEAD_OCTETS = 2 * MAX_HEAD_OCTETS;
+
+/** Node's parser reads less than the relay's: it knows no methods but the registered ones. */
+function refuseUnread(error: NodeJS.ErrnoException, stream: Duplex): void {
+  const { status, reason, fields, body } = tellFailure({
+    code:
+      error.code === "HPE_INVALID_METHOD" ? "not_implemented" : "bad_request",
+    requestId: randomUUID(),
+  });
+  let head = `HTTP/1.1 ${String(status)} ${reason}\r\n`;
+  for (let i = 0; i < fields.length; i += 2)
+    head += `${fields[i] ?? ""}: ${fields[i + 1] ?? ""}\r\n`;
+  stream.end(`${head}Connection: close\r\n\r\n${body}`);
+}
 
 function createApp(options: PagesOptions, log: Logger): express.Express {
   const app = express();
@@ -70,14 +90,12 @@ function createApp(options: PagesOptions, log: Logger): express.Express {
   );
 
   app.get("/", function landing(request, response) {
-    response
-      .type("html")
-      .send(
-        landingPage(
-          `${request.protocol}://${request.get("host") ?? "localhost"}`,
-          options,
-        ),
-      );
+    const origin = `${request.protocol}://${request.get("host") ?? ""}`;
+    // Not every Host makes a URL.
+    const shown = URL.canParse(origin)
+      ? origin
+      : `${request.protocol}://localhost`;
+    response.type("html").send(landingPage(shown, options));
   });
   app.get("/-/health", function health(_request, response) {
     response.set("Cache-Control", "no-store");

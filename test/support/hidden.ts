@@ -13,3 +13,42 @@ export async function parkRaw(relay: TestRelay, id: string): Promise<Raw> {
   await relay.until(() => relay.counts().idle > idle);
   return raw;
 }
+
+/** Parks one tunnel that speaks for an agent, as far as the ping: returns its nonce, which nobody has answered. */
+export async function parkRawUnproved(
+  relay: TestRelay,
+  id: string,
+): Promise<{ raw: Raw; nonce: string }> {
+  const code = generateSync({ secret: relay.issue(id).secret });
+  const raw = await connectRaw(relay.port);
+  raw.write(
+    `CONNECT uuid:${id}?response=${code} HTTP/1.1\r\nRendezvous-Agent: 1.0.0\r\n\r\n`,
+  );
+  await raw.take("HTTP/1.1 200 OK\r\n");
+  await raw.take("\r\n\r\n");
+  return { raw, nonce: await takePing(raw) };
+}
+
+/** Waits for a ping; gives its nonce. */
+export async function takePing(raw: Raw): Promise<string> {
+  const ping = await raw.take("\r\n\r\n");
+  const nonce =
+    /^OPTIONS \* HTTP\/1\.1\r\n.*\r\nRendezvous-Ping: (\S+)\r\n\r\n$/.exec(
+      ping,
+    )?.[1];
+  if (nonce === undefined) throw new Error(`this is no ping: ${ping}`);
+  return nonce;
+}
+
+export function pong(nonce: string, more = ""): string {
+  return `HTTP/1.1 204 No Content\r\nRendezvous-Pong: ${nonce}\r\n${more}\r\n`;
+}
+
+/** Parks one tunnel as an agent would: it may carry many exchanges. */
+export async function parkRawAgent(relay: TestRelay, id: string): Promise<Raw> {
+  const idle = relay.counts().idle;
+  const { raw, nonce } = await parkRawUnproved(relay, id);
+  raw.write(pong(nonce));
+  await relay.until(() => relay.counts().idle > idle);
+  return raw;
+}
