@@ -1,9 +1,13 @@
 // A relay and an agent as the programs that users run, what they say, and what they hold.
 import { expect } from "chai";
+import { once } from "node:events";
 import { readFileSync, readdirSync, readlinkSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { issue, type Issued } from "../../app/issue.ts";
 import { checkSettings } from "../../app/relay/options.ts";
 import { join } from "node:path";
+import { afterThisTest } from "./cleanup.ts";
 import {
   PROJECT,
   Program,
@@ -92,6 +96,18 @@ export async function startService(
   );
   const [, bound] = await service.prints(/^listening on (\d+)$/m);
   return { service, port: Number(bound) };
+}
+
+/** A hidden server in this process that says hello, and where it listens. */
+export async function startHello(): Promise<number> {
+  const server = createServer((_request, answer) => answer.end("hello\n"));
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  afterThisTest(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return (server.address() as AddressInfo).port;
 }
 
 export interface Fetched {

@@ -1,0 +1,181 @@
+// visitor: Chromium -> relay ==tunnels==> agent -> hidden server: express and ws
+import { expect } from "chai";
+import express from "express";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { chromium, type Page } from "playwright-core";
+import { WebSocketServer } from "ws";
+import { afterThisTest } from "../support/cleanup.ts";
+import {
+  expectNoCrash,
+  parkProgram,
+  startRelayHere,
+} from "../support/parked.ts";
+import { freePort, needs, scratch } from "../support/programs.ts";
+
+const CHROMIUM = "/usr/bin/chromium";
+
+/** A page whose parts are all reached by absolute paths, as most pages reach theirs. */
+async function startSite(): Promise<number> {
+  const app = express();
+  app.get("/", (_request, response) => {
+    response.type("html").send(`<!doctype html>
+<title>A page from behind NAT</title>
+<link rel="stylesheet" href="/style.css">
+<h1>Hello</h1><p id="script"></p><p id="fetch"></p><p id="socket"></p><a href="/second">on</a>
+<script src="/script.js"></script>`);
+  });
+  app.get("/second", (_request, response) => {
+    response.send("<title>The second page</title>");
+  });
+  app.get("/style.css", (_request, response) => {
+    response.type("css").send("h1 { color: rgb(1, 2, 3) }");
+  });
+  app.get("/script.js", (_request, response) => {
+    response.type("js").send(`
+const show = (id, text) => { document.getElementById(id).textContent = text; };
+show("script", "ran");
+fetch("/api", { method: "POST", body: "asked", headers: { "Content-Type": "text/plain" } })
+  .then((answer) => answer.json()).then(({ said }) => show("fetch", said));
+const socket = new WebSocket("ws://" + location.host + "/echo");
+socket.onopen = () => socket.send("over a WebSocket");
+socket.onmessage = ({ data }) => show("socket", data);`);
+  });
+  app.post("/api", express.text(), (request, response) => {
+    response.json({ said: `you ${String(request.body)}` });
+  });
+  const server = createServer(app);
+  const sockets = new WebSocketServer({ server, path: "/echo" });
+  sockets.on("connection", (socket) => {
+    socket.on("message", (message: Buffer) => {
+      socket.send(`echo: ${message.toString()}`);
+    });
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  afterThisTest(() => {
+    for (const socket of sockets.clients) socket.terminate();
+    server.closeAllConnections();
+    server.close();
+  });
+  return (server.address() as AddressInfo).port;
+}
+
+async function openBrowser(): Promise<Page> {
+  const context = await chromium.launchPersistentContext(scratch(), {
+    executablePath: CHROMIUM,
+    headless: true,
+    chromiumSandbox: false,
+    args: [
+      "--disable-gpu",
+      "--disable-quic",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+    ],
+  });
+  afterThisTest(() => context.close());
+  return context.newPage();
+}
+
+/** All that the page loads has come, has been applied, and has run. */
+async function expectWholePage(page: Page): Promise<void> {
+  await page.waitForFunction(
+    () =>
+      document.querySelector("#fetch")?.textContent !== "" &&
+      document.querySelector("#socket")?.textContent !== "",
+  );
+  expect(await page.title()).to.equal("A page from behind NAT");
+  expect(
+    await page.$eval("h1", (heading) => getComputedStyle(heading).color),
+  ).to.equal("rgb(1, 2, 3)");
+  const text = (id: string): Promise<string | null> => page.textContent(id);
+  expect(await text("#script")).to.equal("ran");
+  expect(await text("#fetch")).to.equal("you asked");
+  expect(await text("#socket")).to.equal("echo: over a WebSocket");
+}
+
+describe("Chromium", function () {
+  this.timeout(60_000);
+
+  it("shows a whole page by host name", async function () {
+    needs(this, CHROMIUM);
+    const page = await openBrowser();
+    const { program, port } = await startRelayHere({
+      BASE_DOMAIN: "localhost",
+    });
+    const agent = await parkProgram("pi", port, await startSite());
+    await page.goto(`http://pi.localhost:${port}/`);
+    await expectWholePage(page);
+    expect(await page.context().cookies()).to.deep.equal([]);
+    expectNoCrash(program, agent);
+  });
+
+  it("shows a whole page by the query link alone, follows its links, and leaves", async function () {
+    needs(this, CHROMIUM);
+    const page = await openBrowser();
+    const { program, port } = await startRelayHere();
+    const agent = await parkProgram("pi", port, await startSite());
+    await page.goto(`http://127.0.0.1:${port}/?rendezvous=pi`);
+    await expectWholePage(page);
+    const [cookie] = await page.context().cookies();
+    expect(cookie).to.include({
+      name: "rendezvous",
+      value: "pi",
+      httpOnly: true,
+      sameSite: "Lax",
+    });
+    await Promise.all([page.waitForURL("**/second"), page.click("a")]);
+    expect(await page.title()).to.equal("The second page");
+
+    await page.goto(`http://127.0.0.1:${port}/-/leave`);
+    expect(page.url()).to.equal(`http://127.0.0.1:${port}/`);
+    expect(await page.title()).to.equal("Rendezvous relay");
+    expect(await page.context().cookies()).to.deep.equal([]);
+    expectNoCrash(program, agent);
+  });
+
+  it("shows the link that the agent printed", async function () {
+    needs(this, CHROMIUM);
+    const page = await openBrowser();
+    const { port } = await startRelayHere({ BASE_DOMAIN: "localhost" });
+    const agent = await parkProgram("pi", port, await startSite());
+    const [, url = ""] = await agent.prints(/is up: (\S+)/);
+    await page.goto(url);
+    await expectWholePage(page);
+  });
+
+  it("shows a plain page that says what is wrong, and how to leave", async function () {
+    needs(this, CHROMIUM);
+    const page = await openBrowser();
+    const { program, port } = await startRelayHere({ HOLD_SECONDS: "0.5" });
+    const service = await freePort();
+    const agent = await parkProgram("pi", port, service);
+    const at = `http://127.0.0.1:${port}`;
+    const down = await page.goto(`${at}/?rendezvous=pi`);
+    expect(down?.status()).to.equal(502);
+    expect(await page.title()).to.equal("502 Bad Gateway");
+    expect(await page.textContent("body")).to.include("local_service_down");
+
+    const nobody = await page.goto(`${at}/?rendezvous=nobody`);
+    expect(nobody?.status()).to.equal(404);
+    expect(await page.textContent("h1")).to.equal("Not Found");
+    expect(await page.textContent("body")).to.include("unknown_server");
+
+    // Led here by the cookie, one may want to get away.
+    await page
+      .context()
+      .addCookies([{ name: "rendezvous", value: "nobody", url: at }]);
+    const astray = await page.goto(`${at}/`);
+    expect(astray?.status()).to.equal(404);
+    await Promise.all([page.waitForURL(`${at}/`), page.click("a")]);
+    await page.waitForFunction(
+      () => document.title === "Rendezvous relay",
+      undefined,
+      { timeout: 5000 },
+    );
+    expectNoCrash(program, agent);
+  });
+});
