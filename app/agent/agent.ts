@@ -228,8 +228,12 @@ export class Agent extends EventEmitter<AgentEvents> {
     if (!tunnel.proved)
       this.#fail("the relay let a tunnel go before it had pinged it", false);
     // The relay restarts, or does not want so many; agents must not all come back in the same moment.
-    else if (this.#idle.size === 0) this.#fail("the relay has gone", false);
-    else this.#later(Math.random() * MIN_BACKOFF_MILLISECONDS);
+    else if (this.#idle.size === 0 && this.#failures === 0) {
+      // What the first of them to go has put off is no attempt that failed.
+      clearTimeout(this.#retry);
+      this.#retry = undefined;
+      this.#fail("the relay has gone", false);
+    } else this.#later(Math.random() * MIN_BACKOFF_MILLISECONDS);
   }
 
   /** Full-jitter back-off; a relay that says no is asked seldom. */

@@ -203,13 +203,15 @@ describe("an agent that is refused", () => {
 describe("an agent whose relay restarts", () => {
   it("comes back by itself, again and again, and says so", async function () {
     needs(this, "curl");
-    let relay = await startRelayHere();
+    this.timeout(40_000);
+    const DRAIN_SECONDS = "1";
+    let relay = await startRelayHere({ DRAIN_SECONDS });
     const PORT = String(relay.port);
     const { port } = await startPatient();
     const agent = await parkProgram("pi", relay.port, port);
     for (const signal of ["SIGKILL", "SIGTERM", "SIGKILL"] as const) {
       await relay.program.stop(signal);
-      relay = await startRelayHere({ PORT });
+      relay = await startRelayHere({ PORT, DRAIN_SECONDS });
       const { body } = await curl(`http://127.0.0.1:${PORT}/now?rendezvous=pi`);
       expect(body).to.equal("now\n");
     }
