@@ -68,6 +68,8 @@ export class Agent extends EventEmitter<AgentEvents> {
   #opening = 0;
   /** Tunnels the relay has, or is about to have, in its lot. */
   readonly #idle = new Set<IdleTunnel>();
+  /** Tunnels of which the relay was told to let go; taken out when they have closed. */
+  readonly #leaving = new Set<IdleTunnel>();
   /** Links of claimed tunnels; taken out when all is closed. */
   readonly #joined = new Set<Link>();
   /** Idle tunnels wanted now: #spare, or more after a rush. */
@@ -137,7 +139,7 @@ export class Agent extends EventEmitter<AgentEvents> {
     this.#abort.abort();
     clearInterval(this.#timer);
     clearTimeout(this.#retry);
-    for (const tunnel of this.#idle) tunnel.link.destroy();
+    for (const { link } of [...this.#idle, ...this.#leaving]) link.destroy();
     if (seconds > 0 && this.#joined.size > 0) {
       const deadline = setTimeout(() => this.#closed?.(), seconds * 1000);
       await new Promise<void>((resolve) => (this.#closed = resolve));
@@ -152,7 +154,7 @@ export class Agent extends EventEmitter<AgentEvents> {
     const missing =
       Math.min(
         this.#wanted - this.#idle.size,
-        this.#max - this.#idle.size - this.#joined.size,
+        this.#max - this.#idle.size - this.#leaving.size - this.#joined.size,
       ) - this.#opening;
     const unproved = [...this.#idle].filter((tunnel) => !tunnel.proved).length;
     const allowed = this.#failures > 0 ? 1 - this.#opening - unproved : missing;
@@ -184,7 +186,11 @@ export class Agent extends EventEmitter<AgentEvents> {
     const tunnel = new IdleTunnel(link, {
       pinged: () => {
         this.#proved(visit);
-        return this.#idle.size <= this.#wanted;
+        if (this.#idle.size <= this.#wanted) return true;
+        // The relay pings many in one moment: those that leave do not count for the next.
+        this.#idle.delete(tunnel);
+        this.#leaving.add(tunnel);
+        return false;
       },
       claimed: (octets) => {
         this.#claimed(tunnel, octets);
@@ -209,6 +215,7 @@ export class Agent extends EventEmitter<AgentEvents> {
 
   #claimed(tunnel: IdleTunnel, early: Buffer): void {
     this.#idle.delete(tunnel);
+    this.#leaving.delete(tunnel);
     this.#joined.add(tunnel.link);
     if (this.#idle.size === 0) {
       this.#wanted = Math.min(this.#wanted * 2, this.#max);
@@ -224,7 +231,7 @@ export class Agent extends EventEmitter<AgentEvents> {
 
   #lost(tunnel: IdleTunnel): void {
     this.#idle.delete(tunnel);
-    if (this.#abort.signal.aborted) return;
+    if (this.#leaving.delete(tunnel) || this.#abort.signal.aborted) return;
     if (!tunnel.proved)
       this.#fail("the relay let a tunnel go before it had pinged it", false);
     // The relay restarts, or does not want so many; agents must not all come back in the same moment.
@@ -265,7 +272,7 @@ export class Agent extends EventEmitter<AgentEvents> {
     const now = performance.now();
     if (now - this.#rushedAt > GROWN_MILLISECONDS)
       this.#wanted = Math.min(this.#spare, this.#max);
-    for (const { link, heardAt } of this.#idle) {
+    for (const { link, heardAt } of [...this.#idle, ...this.#leaving]) {
       if (now - heardAt > SILENT_HEARTBEATS * this.#heartbeat) link.destroy();
     }
     this.#fill();

@@ -117,7 +117,7 @@ describe("the agent's tunnels", () => {
     expectNoCrash(agent);
   });
 
-  it("that a rush has multiplied are let go again", async function () {
+  it("that a rush has multiplied are let go again, and never all of them", async function () {
     this.timeout(60_000);
     const relay = await startRelay({ heartbeatSeconds: 1 });
     const { port, waiting } = await startPatient();
@@ -127,7 +127,10 @@ describe("the agent's tunnels", () => {
     await relay.until(() => relay.counts().idle > 1);
     for (const answer of waiting) answer.end();
     await Promise.all(visits);
-    await relay.until(() => relay.counts().tunnels === 1);
+    await relay.until(() => {
+      expect(relay.counts().tunnels).to.be.at.least(1);
+      return relay.counts().tunnels === 1 && relay.counts().idle === 1;
+    });
     expect(agent.output).not.to.include("not parked");
   });
 });
