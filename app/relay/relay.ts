@@ -3,12 +3,14 @@ import { randomBytes } from "node:crypto";
 import { createServer, type Server } from "node:net";
 import type { Duplex } from "node:stream";
 import { pino, type Logger } from "pino";
+import { CONNECT_TCP_PATH, PARK_SCHEME } from "../protocol.ts";
 import type { RequestHead } from "../wire/head.ts";
 import { acceptLink } from "../wire/link.ts";
 import { Auth } from "./auth.ts";
 import { clientOf, requestIdOf } from "./client.ts";
 import { Connection } from "./connection.ts";
 import { Exchange } from "./exchange.ts";
+import { createDial } from "./dial.ts";
 import { createForward } from "./forward.ts";
 import { requestHead } from "./heads.ts";
 import { Lot, type LotCounts } from "./lot.ts";
@@ -53,10 +55,15 @@ export function createRelay(
   const pages = new Pages({ ...options, draining: () => draining }, log);
   const park = createPark(lot, auth, options, log);
   const forward = createForward(lot, options, log);
+  const dial = createDial(lot, options, log);
   const connections = new Set<Connection>();
   const sockets = new Set<Duplex>();
 
   function route(connection: Connection, request: RequestHead): void {
+    if (request.method === "CONNECT" && isHostAndPort(request.target)) {
+      dial.connect(connection, request);
+      return;
+    }
     if (request.method === "CONNECT") {
       park(connection, request).catch((error: unknown) => {
         log.error({ err: error }, "parking failed");
@@ -71,7 +78,9 @@ export function createRelay(
         forward(connection, request, named);
         break;
       case "relay":
-        servePage(connection, request, named.target);
+        if (named.target.startsWith(CONNECT_TCP_PATH))
+          dial.upgrade(connection, request);
+        else servePage(connection, request, named.target);
         break;
       case "challenge":
         connection.refuse("name_wanted", {
@@ -155,6 +164,7 @@ export function createRelay(
   const sweep = (): void => {
     const now = performance.now();
     auth.sweep();
+    dial.sweep(now);
     lot.sweep(now);
     for (const tunnel of lot.tunnels()) tunnel.sweep(now);
     for (const connection of connections) connection.sweep(now);
@@ -207,6 +217,11 @@ export function createRelay(
 }
 
 const NOBODY = { data() {}, end() {}, drain() {}, gone() {} };
+
+/** A CONNECT to park has a scheme instead of a host, and no port. */
+function isHostAndPort(target: string): boolean {
+  return /^[^/?]*:\d{1,5}$/.test(target) && !target.startsWith(PARK_SCHEME);
+}
 
 /** The original protocol's challenge (RFC 7616). The answer only names a server, so that the nonce is not remembered. */
 function challenge(): string {
