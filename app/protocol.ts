@@ -23,7 +23,11 @@ export const FAILURE_FIELD = "Rendezvous-Failure";
 /** The registered default template of connect-tcp (draft-ietf-httpbis-connect-tcp). */
 export const CONNECT_TCP_PATH = "/.well-known/masque/tcp/";
 /** The upgrade token, and the WebSocket subprotocol for plain octets. */
-export const CONNECT_TCP = "connect-tcp";
+export const CONNECT_TCP = "connect-tcp" as const;
+
+/** The ways to a TCP service, the plainest first. */
+export const WAYS = ["connect", CONNECT_TCP, "websocket"] as const;
+export type Way = (typeof WAYS)[number];
 
 /** The scheme of a CONNECT that parks. */
 export const PARK_SCHEME = "uuid:";

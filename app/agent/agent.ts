@@ -4,6 +4,7 @@ import { EventEmitter, setMaxListeners } from "node:events";
 import type { RequestListener, Server } from "node:http";
 import { decodeSecret, isId, SILENT_HEARTBEATS } from "../protocol.ts";
 import { Link, type Receiver } from "../wire/link.ts";
+import type { Address } from "../wire/outbound.ts";
 import { tendPipe, type BeatingPipe } from "../wire/pipe.ts";
 import type { Tap } from "../wire/splice.ts";
 import { VERSION } from "../version.ts";
@@ -13,7 +14,6 @@ import {
   parkOnce,
   type Identity,
   type ParkedTunnel,
-  type RelayAddress,
 } from "./reach.ts";
 import { joinOffer, type Join, type ServiceAddress } from "./target.ts";
 
@@ -61,7 +61,7 @@ export function park(target: Target, options: ParkOptions): Agent {
 
 export class Agent extends EventEmitter<AgentEvents> {
   readonly #join: Join;
-  readonly #relay: RelayAddress;
+  readonly #relay: Address;
   readonly #identity: Identity;
   readonly #spare: number;
   readonly #max: number;
