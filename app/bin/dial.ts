@@ -1,12 +1,10 @@
 // `rendezvous dial`: stdin and stdout, or a local port, to a TCP port of a hidden server.
-import { createServer } from "node:net";
 import process from "node:process";
 import type { AddressInfo } from "node:net";
-import { dial, reach } from "../client/dial.ts";
+import { dial } from "../client/dial.ts";
+import { createListener } from "../client/listen.ts";
 import { DialError } from "../client/ways.ts";
 import type { Command } from "../config.ts";
-import { Link } from "../wire/link.ts";
-import { splice } from "../wire/splice.ts";
 
 type DialCommand = Extract<Command, { command: "dial" }>;
 
@@ -41,26 +39,9 @@ function listen(
   command: DialCommand,
   place: { readonly host: string; readonly port: number },
 ): void {
-  const server = createServer(
-    { allowHalfOpen: true, pauseOnConnect: true, noDelay: true },
-    (socket) => {
-      const link = new Link(socket, {
-        data() {},
-        end() {},
-        drain() {},
-        gone() {},
-      });
-      reach(command).then(
-        ({ pipe }) => {
-          splice(link, pipe, () => undefined);
-        },
-        (error: unknown) => {
-          report(command, error);
-          link.reset();
-        },
-      );
-    },
-  );
+  const server = createListener(command, (error) => {
+    report(command, error);
+  });
   server.on("error", (error) => {
     console.error(
       `Cannot listen on ${place.host}:${String(place.port)}: ${error.message}.`,

@@ -156,7 +156,7 @@ class TcpVisit implements Waiter, Server {
     const { options } = this.#around;
     tunnel.claim();
     if (!tunnel.agent) {
-      this.#reached(tunnel, tunnel.link);
+      this.#reached(tunnel, tunnel.link, tunnel.takeEarly());
       return;
     }
     this.#askedAt = performance.now();

@@ -66,6 +66,11 @@ export class Lot {
       : undefined;
   }
 
+  /** Whether a hidden server of this id is here now. */
+  has(id: string): boolean {
+    return (this.#servers.get(id)?.tunnels.size ?? 0) > 0;
+  }
+
   /** Counts a tunnel in. It can be claimed only after park(). */
   admit(tunnel: Tunnel): void {
     this.#server(tunnel.id).tunnels.add(tunnel);
