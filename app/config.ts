@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { parseArgs, type ParseArgsConfig } from "node:util";
+import { WAYS, readPort as readPortNumber, type Way } from "./protocol.ts";
 import {
   MIN_SECRET_LENGTH,
   SETTINGS,
@@ -92,12 +93,29 @@ export type Command =
       readonly relay: URL;
       readonly id: string;
       readonly secret: string;
-      readonly service: { readonly host: string; readonly port: number };
+      /** The HTTP service; undefined where only TCP services are offered. */
+      readonly service: ServiceAddress | undefined;
+      readonly tcp: ReadonlyMap<number, ServiceAddress>;
       readonly spare: number;
       readonly max: number;
       readonly ca: string | undefined;
       readonly verbose: boolean;
+    }
+  | {
+      readonly command: "dial";
+      readonly relay: URL;
+      readonly id: string;
+      readonly port: number;
+      readonly via: Way | undefined;
+      /** Serve a local port instead of stdin and stdout. */
+      readonly listen: ServiceAddress | undefined;
+      readonly ca: string | undefined;
     };
+
+interface ServiceAddress {
+  readonly host: string;
+  readonly port: number;
+}
 
 /**
  * Reads a command line.
@@ -121,6 +139,8 @@ export function readCommand(
       return readIssue(rest, environment);
     case "park":
       return readPark(rest, environment);
+    case "dial":
+      return readDial(rest);
     default:
       throw new SettingsError(
         `There is no command ${JSON.stringify(withoutSecret(name))}. \`rendezvous help\` lists them.`,
@@ -176,18 +196,27 @@ function readPark(argv: readonly string[], environment: Environment): Command {
     max: { type: "string" },
     ca: { type: "string" },
     "secret-file": { type: "string" },
+    tcp: { type: "string", multiple: true },
     verbose: { type: "boolean" },
     help: { type: "boolean", short: "h" },
   });
   if (values["help"] === true) return { command: "help", topic: "park" };
   const problems: string[] = [];
   const fromVariable = nonEmpty(environment["RENDEZVOUS_URL"]);
+  // The relay comes first, unless the variable names it.
+  const isNamed =
+    positionals[0] !== undefined && /^https?:\/\/[^/]*@/.test(positionals[0]);
   const named =
-    positionals.length === 1 && fromVariable !== undefined
-      ? [fromVariable, ...positionals]
-      : positionals;
+    isNamed || fromVariable === undefined
+      ? positionals
+      : [fromVariable, ...positionals];
   const [url, target]: readonly (string | undefined)[] = named;
-  if (url === undefined || target === undefined || positionals.length > 2) {
+  const tcp = readTcp(values["tcp"], problems);
+  if (
+    url === undefined ||
+    (target === undefined && tcp.size === 0) ||
+    named.length > 2
+  ) {
     problems.push(
       "Name the relay and the service: `rendezvous park https://ID:SECRET@relay.example.com 8080`.",
     );
@@ -222,12 +251,7 @@ function readPark(argv: readonly string[], environment: Environment): Command {
   const max = readCount(text(values["max"]), "--max", 64, problems);
   const caFile = text(values["ca"]);
   const ca = caFile === undefined ? undefined : readText(caFile, problems);
-  if (
-    problems.length > 0 ||
-    relay === undefined ||
-    service === undefined ||
-    secret === undefined
-  )
+  if (problems.length > 0 || relay === undefined || secret === undefined)
     throw new SettingsError(problems.join("\n"));
   return {
     command: "park",
@@ -235,11 +259,72 @@ function readPark(argv: readonly string[], environment: Environment): Command {
     id,
     secret,
     service,
+    tcp,
     spare,
     max,
     ca,
     verbose: values["verbose"] === true,
   };
+}
+
+function readDial(argv: readonly string[]): Command {
+  const { values, positionals } = parse(argv, {
+    via: { type: "string" },
+    listen: { type: "string" },
+    ca: { type: "string" },
+    help: { type: "boolean", short: "h" },
+  });
+  if (values["help"] === true) return { command: "help", topic: "dial" };
+  const problems: string[] = [];
+  const [url, id, portText]: readonly (string | undefined)[] = positionals;
+  const port = readPortNumber(portText ?? "");
+  if (positionals.length !== 3 || port === undefined) {
+    problems.push(
+      "Name the relay, the id and a port from 1 to 65535: `rendezvous dial https://relay.example.com ID 22`.",
+    );
+  }
+  const relay =
+    url === undefined ? undefined : readUrl(url, "The relay", problems);
+  const via = WAYS.find((way) => way === values["via"]);
+  if (values["via"] !== undefined && via === undefined)
+    problems.push(
+      `--via must be one of ${WAYS.join(", ")}. Leave it out for the first that leads there.`,
+    );
+  const listen = text(values["listen"]);
+  const place =
+    listen === undefined ? undefined : readService(listen, problems);
+  const caFile = text(values["ca"]);
+  const ca = caFile === undefined ? undefined : readText(caFile, problems);
+  if (
+    problems.length > 0 ||
+    relay === undefined ||
+    id === undefined ||
+    port === undefined
+  )
+    throw new SettingsError(problems.join("\n"));
+  return { command: "dial", relay, id, port, via, listen: place, ca };
+}
+
+/** `22`, `5432=db.lan:5432`, `80=localhost:8080`: the port that visitors name, and where the service listens. */
+function readTcp(
+  values: unknown,
+  problems: string[],
+): Map<number, ServiceAddress> {
+  const offered = new Map<number, ServiceAddress>();
+  for (const value of Array.isArray(values) ? (values as unknown[]) : []) {
+    const [name = "", place = name] = String(value).split("=", 2);
+    const port = readPortNumber(name);
+    const service =
+      port === undefined ? undefined : readService(place, problems);
+    if (port === undefined)
+      problems.push(
+        `--tcp must be a port like 22, or like 5432=db.lan:5432, got ${JSON.stringify(value)}.`,
+      );
+    else if (offered.has(port))
+      problems.push(`--tcp names port ${String(port)} twice. Name it once.`);
+    else if (service !== undefined) offered.set(port, service);
+  }
+  return offered;
 }
 
 /** The relay's settings by their names, as far as the environment has them. */

@@ -118,6 +118,37 @@ const FAILURES = {
     text: "The hidden server did not begin to answer in time.",
     proxyStatus: "http_response_timeout",
   },
+  not_offered: {
+    status: 403,
+    text: "The hidden server does not offer this port. Ask its owner what its agent offers.",
+    permanent: true,
+    proxyStatus: "destination_ip_prohibited",
+  },
+  bad_target: {
+    status: 400,
+    text: "Name the hidden server and a port from 1 to 65535: ID:PORT.",
+    permanent: true,
+    proxyStatus: "http_request_error",
+  },
+  upgrade_wanted: {
+    status: 426,
+    text: "This address is for upgrades: send Upgrade: connect-tcp, or a WebSocket handshake with the subprotocol connect-tcp.",
+    permanent: true,
+    challenge: ["Upgrade", "connect-tcp, websocket"],
+    proxyStatus: "http_request_error",
+  },
+  target_down: {
+    status: 502,
+    text: "The agent is there, but the service behind this port refuses connections. Start the service, then try again.",
+    retryAfter: 5,
+    proxyStatus: "connection_refused",
+  },
+  target_timeout: {
+    status: 504,
+    text: "The agent is there, but the service behind this port does not accept in time.",
+    retryAfter: 5,
+    proxyStatus: "connection_timeout",
+  },
   loop: {
     status: 508,
     text: "The request has been through this relay before: a hidden server leads back to the relay itself.",

@@ -7,3 +7,5 @@ export {
 } from "./relay/options.ts";
 export { Agent, park, type ParkOptions, type Target } from "./agent/agent.ts";
 export { issue, type Issued } from "./issue.ts";
+export { dial, type DialOptions } from "./client/dial.ts";
+export { DialError } from "./client/ways.ts";

@@ -15,6 +15,20 @@ export const VISIT_FIELD = "Rendezvous-Visit";
 /** In the 200 to an agent: seconds between two pings on an idle tunnel. */
 export const HEARTBEAT_FIELD = "Rendezvous-Heartbeat";
 
+/** Marks the relay's own request for a TCP stream in a tunnel; a visitor's is taken away. */
+export const DIAL_FIELD = "Rendezvous-Dial";
+/** In an agent's refusal: the code of the failure. */
+export const FAILURE_FIELD = "Rendezvous-Failure";
+
+/** The registered default template of connect-tcp (draft-ietf-httpbis-connect-tcp). */
+export const CONNECT_TCP_PATH = "/.well-known/masque/tcp/";
+/** The upgrade token, and the WebSocket subprotocol for plain octets. */
+export const CONNECT_TCP = "connect-tcp" as const;
+
+/** The ways to a TCP service, the plainest first. */
+export const WAYS = ["connect", CONNECT_TCP, "websocket"] as const;
+export type Way = (typeof WAYS)[number];
+
 /** The scheme of a CONNECT that parks. */
 export const PARK_SCHEME = "uuid:";
 
@@ -100,6 +114,32 @@ export function isRevocation(text: string): boolean {
     rest.length === 0 &&
     (generation === undefined || /^[1-9]\d{0,3}$/.test(generation))
   );
+}
+
+/** The path at which a TCP stream to a port of a host is asked for. */
+export function connectTcpPath(host: string, port: number): string {
+  return `${CONNECT_TCP_PATH}${encodeURIComponent(host)}/${String(port)}/`;
+}
+
+/** Host and port that such a path names, undefined for any other path. */
+export function readConnectTcpPath(
+  target: string,
+): { host: string; port: number } | undefined {
+  const match =
+    /^\/\.well-known\/masque\/tcp\/([^/?]+)\/([^/?]+)\/(?:\?.*)?$/.exec(target);
+  const port = readPort(match?.[2] ?? "");
+  if (match === null || port === undefined) return undefined;
+  try {
+    return { host: decodeURIComponent(match[1] ?? ""), port };
+  } catch {
+    return undefined;
+  }
+}
+
+/** A port number from 1 to 65535, undefined for any other text. */
+export function readPort(text: string): number | undefined {
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
+  return port > 0 && port <= 65_535 ? port : undefined;
 }
 
 /** The URL at which a visitor reaches a hidden server on a relay. */

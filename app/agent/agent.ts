@@ -4,6 +4,8 @@ import { EventEmitter, setMaxListeners } from "node:events";
 import type { RequestListener, Server } from "node:http";
 import { decodeSecret, isId, SILENT_HEARTBEATS } from "../protocol.ts";
 import { Link, type Receiver } from "../wire/link.ts";
+import type { Address } from "../wire/outbound.ts";
+import { tendPipe, type BeatingPipe } from "../wire/pipe.ts";
 import type { Tap } from "../wire/splice.ts";
 import { VERSION } from "../version.ts";
 import { IdleTunnel } from "./idle.ts";
@@ -12,9 +14,8 @@ import {
   parkOnce,
   type Identity,
   type ParkedTunnel,
-  type RelayAddress,
 } from "./reach.ts";
-import { joinTarget, type Join, type ServiceAddress } from "./target.ts";
+import { joinOffer, type Join, type ServiceAddress } from "./target.ts";
 
 const MIN_BACKOFF_MILLISECONDS = 1000;
 const MAX_BACKOFF_MILLISECONDS = 30 * 1000;
@@ -34,6 +35,8 @@ export interface ParkOptions {
   readonly max?: number | undefined;
   /** Certificates to trust instead of the well-known ones, in PEM. */
   readonly ca?: string | undefined;
+  /** TCP services that visitors may reach, by the port that they name. Port 80 is the HTTP target unless it is here. */
+  readonly tcp?: ReadonlyMap<number, ServiceAddress> | undefined;
   /** Sees what passes on claimed tunnels; only for a service that is dialled. */
   readonly tap?: (() => Tap) | undefined;
 }
@@ -45,20 +48,20 @@ interface AgentEvents {
   trouble: [reason: string, seconds: number];
 }
 
-/** What park() can serve. */
-export type Target = Server | RequestListener | ServiceAddress;
+/** What park() can serve over HTTP; undefined where there are only TCP services. */
+export type Target = Server | RequestListener | ServiceAddress | undefined;
 
 /**
  * Serves a hidden server through a relay, until close().
  * @throws RangeError for an id, a secret or numbers that cannot be
  */
 export function park(target: Target, options: ParkOptions): Agent {
-  return new Agent(joinTarget(target, options.tap), options);
+  return new Agent(target, options);
 }
 
 export class Agent extends EventEmitter<AgentEvents> {
   readonly #join: Join;
-  readonly #relay: RelayAddress;
+  readonly #relay: Address;
   readonly #identity: Identity;
   readonly #spare: number;
   readonly #max: number;
@@ -72,6 +75,8 @@ export class Agent extends EventEmitter<AgentEvents> {
   readonly #leaving = new Set<IdleTunnel>();
   /** Links of claimed tunnels; taken out when all is closed. */
   readonly #joined = new Set<Link>();
+  /** Streams to keep alive; sweep() removes those that are over. */
+  readonly #streams = new Set<BeatingPipe>();
   /** Idle tunnels wanted now: #spare, or more after a rush. */
   #wanted: number;
   #rushedAt = -Infinity;
@@ -83,10 +88,15 @@ export class Agent extends EventEmitter<AgentEvents> {
   #heartbeat = 25 * 1000;
   #closed: (() => void) | undefined;
 
-  constructor(join: Join, options: ParkOptions) {
+  constructor(target: Target, options: ParkOptions) {
     super();
     setMaxListeners(0, this.#abort.signal);
-    this.#join = join;
+    this.#join = joinOffer({
+      http: target,
+      tcp: options.tcp ?? new Map(),
+      tap: options.tap,
+      tend: (pipe) => this.#streams.add(pipe),
+    });
     const url = new URL(options.relay);
     const id = (options.id ?? decodeURIComponent(url.username)).toLowerCase();
     if (url.protocol !== "https:" && url.protocol !== "http:")
@@ -274,6 +284,10 @@ export class Agent extends EventEmitter<AgentEvents> {
       this.#wanted = Math.min(this.#spare, this.#max);
     for (const { link, heardAt } of [...this.#idle, ...this.#leaving]) {
       if (now - heardAt > SILENT_HEARTBEATS * this.#heartbeat) link.destroy();
+    }
+    for (const pipe of this.#streams) {
+      if (pipe.over) this.#streams.delete(pipe);
+      else tendPipe(pipe, now, this.#heartbeat);
     }
     this.#fill();
   }

@@ -1,5 +1,5 @@
 // A parked tunnel at the agent's end: answers pings until something else comes.
-import { PING_FIELD, PONG_FIELD } from "../protocol.ts";
+import { CONNECT_TCP_PATH, PING_FIELD, PONG_FIELD } from "../protocol.ts";
 import {
   MAX_HEAD_OCTETS,
   fieldOf,
@@ -8,8 +8,9 @@ import {
 } from "../wire/head.ts";
 import type { Link, Receiver } from "../wire/link.ts";
 
-/** What every ping begins with; anything else is a visitor's. */
+/** What every ping, and every question for a TCP stream begins with; anything else is a visitor's request. */
 const PING_START = Buffer.from("OPTIONS * HTTP/1.1\r\n");
+const ASK_START = Buffer.from(`GET ${CONNECT_TCP_PATH}`);
 
 export interface IdleEvents {
   /** The relay has pinged. The answer says whether the tunnel is to stay. */
@@ -43,9 +44,8 @@ export class IdleTunnel implements Receiver {
         ? octets
         : Buffer.concat([this.#partial, octets]);
     this.#partial = undefined;
-    const start = Math.min(seen.length, PING_START.length);
-    const end = headEnd(seen, 0);
-    if (PING_START.compare(seen, 0, start, 0, start) === 0) {
+    if (beginsWith(seen, PING_START) || beginsWith(seen, ASK_START)) {
+      const end = headEnd(seen, 0);
       if (end < 0 && seen.length < MAX_HEAD_OCTETS) {
         this.#partial = Buffer.from(seen);
         return;
@@ -86,6 +86,12 @@ export class IdleTunnel implements Receiver {
     this.#over = true;
     this.#events.lost();
   }
+}
+
+/** Whether octets begin with `start`, as far as they go. */
+function beginsWith(octets: Buffer, start: Buffer): boolean {
+  const count = Math.min(octets.length, start.length);
+  return start.compare(octets, 0, count, 0, count) === 0;
 }
 
 function nonceOf(octets: Buffer, end: number): string | undefined {

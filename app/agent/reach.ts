@@ -1,16 +1,6 @@
 // How the agent reaches its relay: directly or through a proxy, plainly or over TLS; and one attempt to park a tunnel there.
-import {
-  Agent as HttpAgent,
-  request as httpRequest,
-  type ClientRequest,
-  type IncomingMessage,
-} from "node:http";
-import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
-import { isIP } from "node:net";
+import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
-import { checkServerIdentity, type PeerCertificate } from "node:tls";
-import { HttpsProxyAgent } from "https-proxy-agent";
-import { getProxyForUrl } from "proxy-from-env";
 import {
   AGENT_FIELD,
   HEARTBEAT_FIELD,
@@ -18,17 +8,12 @@ import {
   VISIT_FIELD,
   makeToken,
 } from "../protocol.ts";
+import { openRequest, type Address } from "../wire/outbound.ts";
 
 /** How long reaching the relay and its answer may take together. */
 const PARK_MILLISECONDS = 15 * 1000;
 /** How much of a refusal is read to say why. */
 const MAX_REFUSAL_OCTETS = 16 * 1024;
-
-export interface RelayAddress {
-  readonly url: URL;
-  /** Certificates to trust instead of the well-known ones, in PEM. */
-  readonly ca?: string | undefined;
-}
 
 export interface Identity {
   readonly id: string;
@@ -61,16 +46,17 @@ export class ParkError extends Error {
  * @throws ParkError with a sentence that says what stood in the way
  */
 export async function parkOnce(
-  relay: RelayAddress,
+  relay: Address,
   { id, key }: Identity,
   version: string,
   signal: AbortSignal,
 ): Promise<ParkedTunnel> {
   const token = await makeToken(id, key);
   return new Promise((resolve, reject) => {
-    const request = connect(relay, `${PARK_SCHEME}${id}`, {
-      Authorization: `Bearer ${token}`,
-      [AGENT_FIELD]: version,
+    const request = openRequest(relay, {
+      method: "CONNECT",
+      path: `${PARK_SCHEME}${id}`,
+      headers: { Authorization: `Bearer ${token}`, [AGENT_FIELD]: version },
     });
     const deadline = setTimeout(() => {
       request.destroy(
@@ -127,49 +113,6 @@ export async function parkOnce(
     });
     request.end();
   });
-}
-
-function connect(
-  { url, ca }: RelayAddress,
-  target: string,
-  headers: Record<string, string>,
-): ClientRequest {
-  const proxy = getProxyForUrl(url.href);
-  const secure = url.protocol === "https:";
-  const host = url.hostname.replace(/^\[(.*)\]$/, "$1");
-  const tls = secure
-    ? {
-        // The upgrade of HTTP/1.1 that parking is does not exist in HTTP/2.
-        ALPNProtocols: ["http/1.1"],
-        // An address is no server name (RFC 6066 3), but the certificate must be for it all the same, behind a proxy too.
-        ...(isIP(host) === 0 ? { servername: host } : {}),
-        checkServerIdentity: (_name: string, certificate: PeerCertificate) =>
-          checkServerIdentity(host, certificate),
-        ...(ca === undefined ? {} : { ca }),
-      }
-    : {};
-  // Behind a proxy the relay is reached by a CONNECT of its own even over http:, for a proxy would take ours for itself.
-  const agent =
-    proxy !== ""
-      ? new HttpsProxyAgent(proxy)
-      : secure
-        ? new HttpsAgent()
-        : new HttpAgent();
-  const options = {
-    method: "CONNECT",
-    host,
-    port: portOf(url),
-    path: target,
-    headers: { Host: url.host, ...headers },
-    agent,
-    ...tls,
-  };
-  return secure ? httpsRequest(options) : httpRequest(options);
-}
-
-function portOf(url: URL): number {
-  if (url.port !== "") return Number(url.port);
-  return url.protocol === "https:" ? 443 : 80;
 }
 
 function readWelcome(

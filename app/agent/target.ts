@@ -1,19 +1,32 @@
-// What a claimed tunnel is joined to: a local TCP service, or a Node http.Server in the same process.
-import { connect, type Socket } from "node:net";
-import { createServer, type RequestListener, Server } from "node:http";
+// What a claimed tunnel is joined to: a local service, or a Node http.Server in the same process.
 import { randomUUID } from "node:crypto";
-import { tellFailure } from "../errors.ts";
-import { fieldOf, headEnd, readRequestHead } from "../wire/head.ts";
+import { createServer, type RequestListener, Server } from "node:http";
+import { connect } from "node:net";
+import { tellFailure, type FailureCode } from "../errors.ts";
+import {
+  CONNECT_TCP,
+  DIAL_FIELD,
+  FAILURE_FIELD,
+  readPort,
+} from "../protocol.ts";
+import { CapsulePipe } from "../wire/capsulepipe.ts";
+import {
+  fieldOf,
+  headEnd,
+  readRequestHead,
+  type RequestHead,
+} from "../wire/head.ts";
 import { Link, type Receiver } from "../wire/link.ts";
+import type { BeatingPipe } from "../wire/pipe.ts";
+import { PipeStream } from "../wire/pipestream.ts";
 import { splice, type Tap } from "../wire/splice.ts";
 
 /** How long a local service may take to accept. */
 const DIAL_MILLISECONDS = 10 * 1000;
 /** How long the relay has to read the agent's own answer. */
 const LINGER_MILLISECONDS = 5 * 1000;
-
-/** Joins a claimed tunnel. `early` are the octets that have come; the tunnel is paused. `over` is called once, when all is closed. */
-export type Join = (tunnel: Link, early: Buffer, over: () => void) => void;
+/** The port whose streams go to the HTTP service, unless another is offered there. */
+const HTTP_PORT = 80;
 
 /** A local service, by where it listens. */
 export interface ServiceAddress {
@@ -21,56 +34,67 @@ export interface ServiceAddress {
   readonly port: number;
 }
 
-/** Joins tunnels to a local TCP service, octet by octet. */
-export function joinService(
-  service: ServiceAddress,
-  makeTap?: () => Tap,
-): Join {
+/** What a hidden server has to offer. */
+export interface Offer {
+  /** Takes HTTP visits; undefined: there are none. */
+  readonly http: Server | RequestListener | ServiceAddress | undefined;
+  /** Takes TCP visits, by the port that visitors name. */
+  readonly tcp: ReadonlyMap<number, ServiceAddress>;
+  /** Sees what passes of HTTP visits to a service that is dialled. */
+  readonly tap?: (() => Tap) | undefined;
+  /** Keeps a stream alive from now on. */
+  readonly tend: (pipe: BeatingPipe) => void;
+}
+
+/** Joins a claimed tunnel. `early` are the octets that have come; the tunnel is paused. `over` is called once, when all is closed. */
+export type Join = (tunnel: Link, early: Buffer, over: () => void) => void;
+
+/** The way to join tunnels to what is offered. */
+export function joinOffer({ http, tcp, tap, tend }: Offer): Join {
+  const local = typeof http === "function" ? createServer(http) : http;
+  const joinHttp: Join =
+    local instanceof Server
+      ? joinServer(local)
+      : local === undefined
+        ? joinNothing
+        : joinService(local, tap);
   return function join(tunnel, early, over) {
-    let settled = false;
-    const socket: Socket = connect({
-      host: service.host,
-      port: service.port,
-      allowHalfOpen: true,
-      noDelay: true,
-    });
-    const local = new Link(socket, {
-      data() {},
-      end() {},
-      drain() {},
-      gone() {
-        if (settled) return;
-        settled = true;
-        clearTimeout(deadline);
-        answerDown(tunnel, early, over);
-      },
-    });
-    const deadline = setTimeout(() => socket.destroy(), DIAL_MILLISECONDS);
-    tunnel.receiver = {
-      data() {},
-      end() {},
-      drain() {},
-      gone() {
-        settled = true;
-        clearTimeout(deadline);
-        socket.destroy();
-        over();
-      },
-    };
-    socket.on("connect", () => {
-      if (settled) return;
-      settled = true;
-      clearTimeout(deadline);
-      const tap = makeTap?.();
-      tap?.there(early);
-      local.write(early);
-      splice(tunnel, local, over, tap);
-    });
+    const ask = readAsk(early);
+    if (ask === undefined) joinHttp(tunnel, early, over);
+    else {
+      const target =
+        tcp.get(ask.port) ?? (ask.port === HTTP_PORT ? local : undefined);
+      const rest = early.subarray(ask.end);
+      if (target === undefined)
+        answerFailure(tunnel, early, "not_offered", over);
+      else if (target instanceof Server)
+        streamToServer(tunnel, target, rest, over, tend);
+      else streamToService(tunnel, target, { early, rest }, over, tend);
+    }
   };
 }
 
-/** Joins tunnels to an http.Server, which need not listen anywhere. */
-export function joinServer(server: Server): Join {
+/** A visitor's HTTP, octet by octet, to a service. */
+function joinService(service: ServiceAddress, makeTap?: () => Tap): Join {
+  return function join(tunnel, early, over) {
+    reach(
+      service,
+      tunnel,
+      early,
+      over,
+      { refused: "local_service_down", late: "local_service_down" },
+      (local) => {
+        const tap = makeTap?.();
+        tap?.there(early);
+        local.write(early);
+        splice(tunnel, local, over, tap);
+      },
+    );
+  };
+}
+
+/** A visitor's HTTP to a server of this process, which need not listen anywhere. */
+function joinServer(server: Server): Join {
   return function join(tunnel, early, over) {
     const stream = tunnel.release();
     stream.on("close", over);
@@ -81,24 +105,113 @@ export function joinServer(server: Server): Join {
   };
 }
 
-/** The way to join to whatever park() was given. */
-export function joinTarget(
-  target: Server | RequestListener | ServiceAddress,
-  makeTap?: () => Tap,
-): Join {
-  if (target instanceof Server) return joinServer(target);
-  if (typeof target === "function") return joinServer(createServer(target));
-  return joinService(target, makeTap);
+const joinNothing: Join = (tunnel, early, over) => {
+  answerFailure(tunnel, early, "not_offered", over);
+};
+
+/** A TCP stream to a service: the agent is the proxy of connect-tcp. */
+function streamToService(
+  tunnel: Link,
+  service: ServiceAddress,
+  came: { early: Buffer; rest: Buffer },
+  over: () => void,
+  tend: Offer["tend"],
+): void {
+  reach(
+    service,
+    tunnel,
+    came.early,
+    over,
+    { refused: "target_down", late: "target_timeout" },
+    (local) => {
+      const pipe = acceptStream(tunnel, tend);
+      splice(pipe, local, over);
+      if (came.rest.length > 0) tunnel.receiver.data(came.rest);
+    },
+  );
 }
 
-/** The visitor is told, and the agent lives on. */
-function answerDown(tunnel: Link, early: Buffer, over: () => void): void {
-  const { status, reason, fields, body } = tellFailure({
-    code: "local_service_down",
-    requestId: randomUUID(),
-    accept: acceptOf(early),
+/** A TCP stream to a server of this process. */
+function streamToServer(
+  tunnel: Link,
+  server: Server,
+  rest: Buffer,
+  over: () => void,
+  tend: Offer["tend"],
+): void {
+  const stream = new PipeStream(acceptStream(tunnel, tend));
+  stream.on("error", () => undefined).on("close", over);
+  server.emit("connection", stream);
+  if (rest.length > 0) tunnel.receiver.data(rest);
+}
+
+/** The answer of a connect-tcp proxy that has reached its target. */
+function acceptStream(tunnel: Link, tend: Offer["tend"]): CapsulePipe {
+  tunnel.write(
+    `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${CONNECT_TCP}\r\nCapsule-Protocol: ?1\r\n\r\n`,
+  );
+  const pipe = new CapsulePipe(tunnel, UNOWNED, true);
+  tend(pipe);
+  return pipe;
+}
+
+/** Dials a service for a tunnel. The visitor is told when that fails, and the agent lives on. */
+function reach(
+  service: ServiceAddress,
+  tunnel: Link,
+  early: Buffer,
+  over: () => void,
+  codes: { readonly refused: FailureCode; readonly late: FailureCode },
+  reached: (local: Link) => void,
+): void {
+  let settled = false;
+  let code = codes.refused;
+  const socket = connect({ ...service, allowHalfOpen: true, noDelay: true });
+  const settle = (): boolean => {
+    if (settled) return false;
+    settled = true;
+    clearTimeout(deadline);
+    return true;
+  };
+  const local = new Link(socket, {
+    ...UNOWNED,
+    gone() {
+      if (settle()) answerFailure(tunnel, early, code, over);
+    },
   });
-  let head = `HTTP/1.1 ${String(status)} ${reason}\r\n`;
+  const deadline = setTimeout(() => {
+    code = codes.late;
+    socket.destroy();
+  }, DIAL_MILLISECONDS);
+  tunnel.receiver = {
+    ...UNOWNED,
+    gone() {
+      settle();
+      socket.destroy();
+      over();
+    },
+  };
+  socket.on("connect", () => {
+    if (settle()) reached(local);
+  });
+}
+
+/** The agent's own answer to a visitor. */
+function answerFailure(
+  tunnel: Link,
+  early: Buffer,
+  code: FailureCode,
+  over: () => void,
+): void {
+  const request = headOf(early);
+  const accept =
+    request === undefined ? undefined : fieldOf(request.fields, "accept");
+  const { status, reason, fields, body } = tellFailure({
+    code,
+    requestId: randomUUID(),
+    accept,
+  });
+  let head = `HTTP/1.1 ${String(status)} ${reason}\r\n${FAILURE_FIELD}: ${code}\r\n`;
   for (let i = 0; i < fields.length; i += 2)
     head += `${fields[i] ?? ""}: ${fields[i + 1] ?? ""}\r\n`;
   const isHead = early.subarray(0, 5).toString("latin1") === "HEAD ";
@@ -109,24 +222,36 @@ function answerDown(tunnel: Link, early: Buffer, over: () => void): void {
   const deadline = setTimeout(() => {
     tunnel.destroy();
   }, LINGER_MILLISECONDS);
-  tunnel.receiver = lingering(() => {
-    clearTimeout(deadline);
-    over();
-  });
+  tunnel.receiver = {
+    ...UNOWNED,
+    gone() {
+      clearTimeout(deadline);
+      over();
+    },
+  };
   tunnel.resume();
   tunnel.end();
 }
 
-function lingering(over: () => void): Receiver {
-  return { data() {}, end() {}, drain() {}, gone: over };
+const UNOWNED: Receiver = { data() {}, end() {}, drain() {}, gone() {} };
+
+/** The relay's question for a TCP stream, if that is what these octets begin with. */
+function readAsk(early: Buffer): { port: number; end: number } | undefined {
+  const request = headOf(early);
+  const marked =
+    request === undefined
+      ? undefined
+      : fieldOf(request.fields, DIAL_FIELD.toLowerCase());
+  if (request?.upgrade !== CONNECT_TCP || marked === undefined)
+    return undefined;
+  const port = readPort(marked);
+  return port === undefined ? undefined : { port, end: headEnd(early, 0) };
 }
 
-function acceptOf(early: Buffer): string | undefined {
+function headOf(early: Buffer): RequestHead | undefined {
   const end = headEnd(early, 0);
   try {
-    return end < 0
-      ? undefined
-      : fieldOf(readRequestHead(early, 0, end).fields, "accept");
+    return end < 0 ? undefined : readRequestHead(early, 0, end);
   } catch {
     return undefined;
   }

@@ -10,8 +10,9 @@ const HELP: Readonly<Record<string, string>> = {
 
     rendezvous issue ID --relay https://relay.example.com        make the secret of an id
     rendezvous park https://ID:SECRET@relay.example.com 8080     serve localhost:8080 through the relay
+    rendezvous dial https://relay.example.com ID 22              stdin and stdout to port 22 of ID, for ssh and scripts
 
-\`rendezvous help issue\` and \`rendezvous help park\` say more.`,
+\`rendezvous help issue\`, \`help park\` and \`help dial\` say more.`,
 
   issue: `rendezvous issue ID [--relay URL] [--json]
 
@@ -30,6 +31,9 @@ Needs the relay's secret in RELAY_SECRET or in the file that RELAY_SECRET_FILE n
 
 Serves a local HTTP service through the relay until it is stopped. SERVICE is a port, host:port or http://host:port.
 
+    --tcp PORT[=HOST:PORT]
+                         offer a TCP service too, or instead of SERVICE; may be given several times:
+                         --tcp 22, --tcp 5432=db.lan:5432
     --secret-file FILE   read the secret here instead of from the URL (or RENDEZVOUS_SECRET_FILE)
     --spare N            idle tunnels to keep parked (4)
     --max N              tunnels in all (64)
@@ -37,4 +41,17 @@ Serves a local HTTP service through the relay until it is stopped. SERVICE is a 
     --verbose            a line for each request
 
 HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured: a proxy that lets CONNECT through is enough.`,
+
+  dial: `rendezvous dial RELAY ID PORT [options]
+
+    ssh -o ProxyCommand='rendezvous dial https://relay.example.com %h %p' user@pi
+    rendezvous dial https://relay.example.com pi 5432 --listen 127.0.0.1:5432
+
+Reaches a TCP port that the agent of ID offers: over stdin and stdout, or on a local port for many connections.
+
+    --listen HOST:PORT   listen there, and dial for each connection
+    --via WAY            connect, connect-tcp or websocket (default: the first that leads there)
+    --ca FILE            trust the certificates in this PEM file
+
+Exit codes: 0 the stream ended, 1 it was cut, 2 wrong usage, 3 the relay or the agent refused, 4 the relay cannot be reached.`,
 };

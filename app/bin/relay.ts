@@ -34,6 +34,16 @@ function main(): void {
     log.info({ port: address.port }, "listening");
     if (config.secretIsNew) console.log(firstSteps(config, address.port));
   });
+  const { genericPort } = config.options;
+  if (genericPort !== undefined) {
+    relay.genericServer.on("error", (error) => {
+      console.error(
+        `The relay cannot listen on GENERIC_PORT ${String(genericPort)}: ${error.message}.`,
+      );
+      process.exit(1);
+    });
+    relay.genericServer.listen({ ...where, port: genericPort });
+  }
   const leave = (): void => {
     void relay.drain().then(() => {
       log.info("bye");

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The program for everybody but the relay: issue | park.
+// The program for everybody but the relay: issue | park | dial.
 import { existsSync } from "node:fs";
 import process from "node:process";
 import { park } from "../agent/agent.ts";
@@ -8,11 +8,14 @@ import { readCommand, type Command } from "../config.ts";
 import { issue } from "../issue.ts";
 import { SettingsError } from "../relay/options.ts";
 import { VERSION } from "../version.ts";
+import { runDial } from "./dial.ts";
 import { help } from "./help.ts";
 
 /** How long exchanges under way may go on after a signal. */
 const LEAVING_SECONDS = 10;
 const USAGE_EXIT = 2;
+
+type ParkCommand = Extract<Command, { command: "park" }>;
 
 function main(): void {
   try {
@@ -41,6 +44,9 @@ function run(command: Command): void {
       break;
     case "park":
       runPark(command);
+      break;
+    case "dial":
+      runDial(command);
   }
 }
 
@@ -68,19 +74,17 @@ Authenticator app, for parking by hand:
     ${issued.otpauth}`);
 }
 
-function runPark(command: Extract<Command, { command: "park" }>): void {
-  const { relay, id, secret, service, spare, max, ca, verbose } = command;
+function runPark(command: ParkCommand): void {
+  const { relay, id, secret, service, tcp, spare, max, ca, verbose } = command;
   const tap = verbose
     ? () =>
         createWatch((line) => {
           console.log(line);
         })
     : undefined;
-  const agent = park(service, { relay, id, secret, spare, max, ca, tap });
+  const agent = park(service, { relay, id, secret, spare, max, ca, tcp, tap });
   agent.on("up", (visit) => {
-    console.log(
-      `${id} is up: ${visit.href} -> ${service.host}:${String(service.port)}`,
-    );
+    for (const line of upLines(id, visit, command)) console.log(line);
   });
   agent.on("trouble", (reason, seconds) => {
     console.error(
@@ -93,6 +97,27 @@ function runPark(command: Extract<Command, { command: "park" }>): void {
     leaving = true;
   };
   process.on("SIGTERM", leave).on("SIGINT", leave);
+}
+
+/** Where visitors come in, and where they get to. */
+function upLines(
+  id: string,
+  visit: URL,
+  { service, tcp }: ParkCommand,
+): string[] {
+  const place = ({ host, port }: { host: string; port: number }): string =>
+    `${host}:${String(port)}`;
+  const http =
+    service === undefined
+      ? []
+      : [`${id} is up: ${visit.href} -> ${place(service)}`];
+  return [
+    ...http,
+    ...[...tcp].map(
+      ([port, target]) =>
+        `${id} is up: ${visit.protocol}//${visit.host} ${id} ${String(port)} -> ${place(target)}`,
+    ),
+  ];
 }
 
 main();

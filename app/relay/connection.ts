@@ -1,5 +1,6 @@
 // A connection to the relay's port: its requests, read one after another and each routed by itself.
 import { randomUUID } from "node:crypto";
+import { STATUS_CODES } from "node:http";
 import { tellFailure, type FailureCode } from "../errors.ts";
 import { BodyReader } from "../wire/body.ts";
 import {
@@ -146,17 +147,23 @@ export class Connection implements Receiver {
       accept,
       wayOut,
     });
+    this.answer(status, [...fields, ...(refusal.fields ?? [])], body, reason);
+  }
+
+  /** Answers the request under way with a whole document; nothing of another answer may be out. */
+  answer(
+    status: number,
+    fields: readonly string[],
+    body: string,
+    reason = STATUS_CODES[status] ?? "",
+  ): void {
+    const request = this.#request;
     // A body that nobody reads is easier to end with its connection than to skip.
     if (request?.framing === 0) this.#phase = "answer";
     const persistent = this.persistent && this.requestRead;
-    const lines = [
-      ...["Date", new Date().toUTCString()],
-      ...fields,
-      ...(refusal.fields ?? []),
-    ];
-    let head = `HTTP/1.1 ${String(status)} ${reason}\r\n`;
-    for (let i = 0; i < lines.length; i += 2)
-      head += `${lines[i] ?? ""}: ${lines[i + 1] ?? ""}\r\n`;
+    let head = `HTTP/1.1 ${String(status)} ${reason}\r\nDate: ${new Date().toUTCString()}\r\n`;
+    for (let i = 0; i < fields.length; i += 2)
+      head += `${fields[i] ?? ""}: ${fields[i + 1] ?? ""}\r\n`;
     head += persistent
       ? request?.minor === 0
         ? "Connection: keep-alive\r\n\r\n"

@@ -25,6 +25,8 @@ export interface Carrier {
   readonly link: Link;
   /** It will not carry another exchange. */
   readonly oneShot: boolean;
+  /** What came on it before the request; no answer can begin so early. */
+  takeEarly?(): Buffer | undefined;
   /** It can carry another exchange now. */
   release(): void;
   /** It cannot, and ends in good order. */
@@ -92,6 +94,8 @@ export class Exchange implements Receiver, Server {
     this.#tunnel.receiver = this;
     this.#tunnel.write(this.#parts.head);
     this.#parts.connection.accept(this);
+    const early = this.#parts.carrier.takeEarly?.();
+    if (early !== undefined) this.data(early);
   }
 
   // What comes from the visitor.

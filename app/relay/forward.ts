@@ -49,6 +49,7 @@ class Visit implements Waiter, Server, ExchangeEvents {
   readonly #named: NamedServer;
   readonly #around: Surroundings;
   readonly #client: Client;
+  readonly needsFresh = false;
   #attempts = 0;
   /** The tunnel under way had carried an exchange before, so that it may have been closed for idleness. */
   #stale = false;

@@ -1,8 +1,11 @@
 // What the relay changes in a head that passes through: hop-by-hop fields go, Via and Forwarded come, all else stays as it was (RFC 9110 7.6).
-import { PING_FIELD } from "../protocol.ts";
+import { DIAL_FIELD, PING_FIELD } from "../protocol.ts";
 import { readList, type AnswerHead, type RequestHead } from "../wire/head.ts";
 import type { NamedServer } from "./naming.ts";
 import { withoutCookie } from "./naming.ts";
+
+/** What only the relay itself says in a tunnel. */
+const OURS = new Set([DIAL_FIELD.toLowerCase(), PING_FIELD.toLowerCase()]);
 
 export interface HeadOptions {
   /** This relay's name in Via: unlike any other relay's, so that a loop is seen. */
@@ -63,8 +66,7 @@ export function requestHead(
         if (value === undefined) continue;
         break;
       default:
-        if (isForwardedField(lower) || lower === PING_FIELD.toLowerCase())
-          continue;
+        if (isForwardedField(lower) || OURS.has(lower)) continue;
     }
     head += `${name}: ${value}\r\n`;
   }
@@ -156,7 +158,7 @@ function isForwardedField(name: string): boolean {
 }
 
 /** RFC 7239, and the older fields that most programs read. */
-function forwarded(client: Client, host: string | undefined): string {
+export function forwarded(client: Client, host: string | undefined): string {
   const { address, proto } = client;
   const node = address.includes(":") ? `"[${address}]"` : address;
   const named = host === undefined || host === "" ? "" : `;host="${host}"`;

@@ -18,6 +18,8 @@ export interface LotOptions {
 
 /** A visitor without a tunnel. Exactly one of the two is called, once, unless he leaves before. */
 export interface Waiter {
+  /** Only a tunnel that has carried nothing yet will do. */
+  readonly needsFresh: boolean;
   serve(tunnel: Tunnel): void;
   refuse(code: FailureCode): void;
 }
@@ -64,6 +66,11 @@ export class Lot {
       : undefined;
   }
 
+  /** Whether a hidden server of this id is here now. */
+  has(id: string): boolean {
+    return (this.#servers.get(id)?.tunnels.size ?? 0) > 0;
+  }
+
   /** Counts a tunnel in. It can be claimed only after park(). */
   admit(tunnel: Tunnel): void {
     this.#server(tunnel.id).tunnels.add(tunnel);
@@ -77,13 +84,13 @@ export class Lot {
       return;
     }
     const server = this.#server(tunnel.id);
-    const next = server.waiting.keys().next();
-    if (next.done === true) {
-      server.idle.push(tunnel);
+    for (const waiter of server.waiting.keys()) {
+      if (waiter.needsFresh && tunnel.used) continue;
+      this.leave(tunnel.id, waiter);
+      waiter.serve(tunnel);
       return;
     }
-    this.leave(tunnel.id, next.value);
-    next.value.serve(tunnel);
+    server.idle.push(tunnel);
   }
 
   /**
@@ -102,6 +109,18 @@ export class Lot {
       return idle.pop();
     const fresh = idle.findIndex((tunnel) => !tunnel.used);
     return fresh < 0 ? idle.pop() : idle.splice(fresh, 1)[0];
+  }
+
+  /**
+   * Takes a tunnel for a stream out of the lot: one that no service is joined to yet. Where there are only others,
+   * one of them is ended, so that the agent may park a new one.
+   */
+  claimFresh(id: string): Tunnel | undefined {
+    const idle = this.#servers.get(id)?.idle ?? [];
+    const fresh = idle.findLastIndex((tunnel) => !tunnel.used);
+    if (fresh >= 0) return idle.splice(fresh, 1)[0];
+    idle[0]?.leave();
+    return undefined;
   }
 
   /** Takes one particular tunnel out, to ping it; false when somebody else has it. */

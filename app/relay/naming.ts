@@ -1,7 +1,7 @@
 // Which hidden server a request names: five ways, in this order, and one answer.
 //   ?rendezvous=ID    GET http://ID/path    Host: ID.BASE_DOMAIN    Authorization after ?rendezvous=T    Cookie: rendezvous=ID
 import type { FailureCode } from "../errors.ts";
-import { isId } from "../protocol.ts";
+import { CONNECT_TCP_PATH, isId } from "../protocol.ts";
 import { fieldOf, isHost, type RequestHead } from "../wire/head.ts";
 
 export interface NamingOptions {
@@ -171,7 +171,10 @@ export function withoutCookie(value: string, name: string): string | undefined {
 /** Paths that no login and no cookie lead away from the relay. */
 function isOwnPath(target: string): boolean {
   return (
-    target.startsWith("/-/") || target === "/-" || target.startsWith("/-?")
+    target.startsWith("/-/") ||
+    target === "/-" ||
+    target.startsWith("/-?") ||
+    target.startsWith(CONNECT_TCP_PATH)
   );
 }
 

@@ -114,6 +114,20 @@ export const SETTINGS = {
   holdSeconds: seconds("HOLD_SECONDS", 10),
   answerSeconds: seconds("ANSWER_SECONDS", 30),
   heartbeatSeconds: seconds("HEARTBEAT_SECONDS", 25),
+  genericPort: {
+    variable: "GENERIC_PORT",
+    schema: z.coerce.number().int().min(0).max(65_535),
+    must: "a port number",
+    byDefault: undefined,
+    leftOut: "no second port",
+  },
+  idleSeconds: {
+    variable: "IDLE_SECONDS",
+    schema: z.coerce.number().min(0).max(86_400),
+    must: "a number of seconds, 0 for never",
+    byDefault: 0,
+    leftOut: "never",
+  },
   drainSeconds: seconds("DRAIN_SECONDS", 10),
 } as const satisfies Record<string, Setting<unknown>>;
 

@@ -3,16 +3,19 @@ import { randomBytes } from "node:crypto";
 import { createServer, type Server } from "node:net";
 import type { Duplex } from "node:stream";
 import { pino, type Logger } from "pino";
+import { CONNECT_TCP_PATH, PARK_SCHEME } from "../protocol.ts";
 import type { RequestHead } from "../wire/head.ts";
-import { acceptLink } from "../wire/link.ts";
+import { acceptLink, type Link } from "../wire/link.ts";
 import { Auth } from "./auth.ts";
 import { clientOf, requestIdOf } from "./client.ts";
 import { Connection } from "./connection.ts";
 import { Exchange } from "./exchange.ts";
+import { createDial } from "./dial.ts";
+import { Generic } from "./generic.ts";
 import { createForward } from "./forward.ts";
 import { requestHead } from "./heads.ts";
 import { Lot, type LotCounts } from "./lot.ts";
-import { nameServer } from "./naming.ts";
+import { hostToId, nameServer } from "./naming.ts";
 import { checkSettings, type RelaySettings } from "./options.ts";
 import { Pages } from "./pages.ts";
 import { createPark } from "./park.ts";
@@ -26,6 +29,8 @@ const CHALLENGE_OCTETS = 16;
 export interface Relay {
   /** The one port: the caller decides where it listens. */
   readonly server: Server;
+  /** The generic protocol's plain port, for GENERIC_PORT; it need not listen. */
+  readonly genericServer: Server;
   readonly counts: () => LotCounts & { readonly connections: number };
   /** Stops: nobody new comes in, what is under way may finish within DRAIN_SECONDS, then all is closed. Called again, it closes all at once. */
   readonly drain: () => Promise<void>;
@@ -53,10 +58,17 @@ export function createRelay(
   const pages = new Pages({ ...options, draining: () => draining }, log);
   const park = createPark(lot, auth, options, log);
   const forward = createForward(lot, options, log);
+  const generic = new Generic(lot, auth, options, log);
+  const dial = createDial(lot, options, log);
   const connections = new Set<Connection>();
   const sockets = new Set<Duplex>();
 
   function route(connection: Connection, request: RequestHead): void {
+    if (request.method === "CONNECT" && isHostAndPort(request.target)) {
+      if (comesToMeet(request.target)) generic.wrapped(connection, request);
+      else dial.connect(connection, request);
+      return;
+    }
     if (request.method === "CONNECT") {
       park(connection, request).catch((error: unknown) => {
         log.error({ err: error }, "parking failed");
@@ -71,7 +83,16 @@ export function createRelay(
         forward(connection, request, named);
         break;
       case "relay":
-        servePage(connection, request, named.target);
+        if (generic.wants(request, named.target)) {
+          generic
+            .serve(connection, request, named.target)
+            .catch((error: unknown) => {
+              log.error({ err: error }, "registering failed");
+              connection.refuse("internal_error");
+            });
+        } else if (named.target.startsWith(CONNECT_TCP_PATH))
+          dial.upgrade(connection, request);
+        else servePage(connection, request, named.target);
         break;
       case "challenge":
         connection.refuse("name_wanted", {
@@ -82,6 +103,12 @@ export function createRelay(
       case "nobody":
         connection.refuse(named.code, { requestId, detail: named.detail });
     }
+  }
+
+  /** A hidden server that is here goes before the relay's own name, whatever it was given out as. */
+  function comesToMeet(authority: string): boolean {
+    const id = hostToId(authority, options.baseDomain, true);
+    return generic.isAt(authority) && (id === undefined || !lot.has(id));
   }
 
   /** A bug costs its request, and is logged whole. */
@@ -126,13 +153,6 @@ export function createRelay(
     }).start();
   }
 
-  const server = createServer({
-    allowHalfOpen: true,
-    pauseOnConnect: true,
-    noDelay: true,
-    keepAlive: true,
-    keepAliveInitialDelay: 60 * 1000,
-  });
   const closed = (connection: Connection): void => {
     connections.delete(connection);
   };
@@ -144,17 +164,28 @@ export function createRelay(
     if (!("syscall" in error) && !("code" in error))
       log.error({ err: error }, "a connection failed");
   }
-  server.on("connection", (socket) => {
-    const link = acceptLink(socket, server, NOBODY);
-    sockets.add(link.stream.on("close", forget).on("error", report));
+  function openPort(own: (link: Link) => void): Server {
+    const port = createServer(PORT_OPTIONS);
+    return port.on("connection", (socket) => {
+      const link = acceptLink(socket, port, NOBODY);
+      sockets.add(link.stream.on("close", forget).on("error", report));
+      own(link);
+    });
+  }
+  const server = openPort((link) => {
     const connection = new Connection(link, serve, closed);
     connections.add(connection);
     if (draining) connection.windUp();
+  });
+  const genericServer = openPort((link) => {
+    generic.meet(link, { address: link.address, proto: "http" });
   });
 
   const sweep = (): void => {
     const now = performance.now();
     auth.sweep();
+    dial.sweep(now);
+    generic.sweep(now);
     lot.sweep(now);
     for (const tunnel of lot.tunnels()) tunnel.sweep(now);
     for (const connection of connections) connection.sweep(now);
@@ -179,11 +210,11 @@ export function createRelay(
     draining = true;
     log.info({ ...lot.counts, connections: connections.size }, "draining");
     const deadline = setTimeout(closeAll, options.drainSeconds * 1000);
-    const allClosed = new Promise<void>((resolve) => {
-      server.close(() => {
-        resolve();
-      });
-    });
+    const allClosed = Promise.all([
+      closePort(server),
+      closePort(genericServer),
+    ]);
+    generic.drain();
     lot.drain();
     for (const connection of connections) connection.windUp();
     for (const tunnel of lot.idle()) {
@@ -201,12 +232,36 @@ export function createRelay(
 
   return {
     server,
+    genericServer,
     drain,
     counts: () => ({ ...lot.counts, connections: connections.size }),
   };
 }
 
+const PORT_OPTIONS = {
+  allowHalfOpen: true,
+  pauseOnConnect: true,
+  noDelay: true,
+  keepAlive: true,
+  keepAliveInitialDelay: 60 * 1000,
+};
+
 const NOBODY = { data() {}, end() {}, drain() {}, gone() {} };
+
+/** Resolves when nobody can come in any more and everybody has gone. */
+function closePort(port: Server): Promise<void> {
+  return new Promise((resolve) => {
+    // One that never listened is closed already.
+    port.close(() => {
+      resolve();
+    });
+  });
+}
+
+/** A CONNECT to park has a scheme instead of a host, and no port. */
+function isHostAndPort(target: string): boolean {
+  return /^[^/?]*:\d{1,5}$/.test(target) && !target.startsWith(PARK_SCHEME);
+}
 
 /** The original protocol's challenge (RFC 7616). The answer only names a server, so that the nonce is not remembered. */
 function challenge(): string {

@@ -27,6 +27,12 @@ export interface TunnelOptions {
   readonly heartbeatSeconds: number;
 }
 
+/** How a responder of the generic protocol differs: it is greeted when it is claimed, and may have spoken before. */
+export interface TunnelPeculiarities {
+  readonly greeting: string;
+  readonly early: Buffer;
+}
+
 export class Tunnel implements Receiver {
   readonly id: string;
   readonly link: Link;
@@ -40,6 +46,8 @@ export class Tunnel implements Receiver {
   readonly #heartbeat: number;
   #state: State = "claimed";
   #nonce = "";
+  #greeting: string | undefined;
+  #early: Buffer | undefined;
   /** The beginning of a pong. */
   #partial: Buffer | undefined;
 
@@ -49,12 +57,17 @@ export class Tunnel implements Receiver {
     agent: boolean,
     lot: Lot,
     options: TunnelOptions,
+    peculiarities?: TunnelPeculiarities,
   ) {
     this.id = id;
     this.link = link;
     this.agent = agent;
     this.#lot = lot;
     this.#heartbeat = options.heartbeatSeconds * 1000;
+    this.#greeting = peculiarities?.greeting;
+    const early = peculiarities?.early;
+    if (early !== undefined && early.length > 0)
+      this.#early = Buffer.from(early);
     link.receiver = this;
   }
 
@@ -72,6 +85,15 @@ export class Tunnel implements Receiver {
   claim(): void {
     this.#become("claimed");
     this.used = true;
+    if (this.#greeting !== undefined) this.link.write(this.#greeting);
+    this.#greeting = undefined;
+  }
+
+  /** What the hidden server said before it was claimed, once. */
+  takeEarly(): Buffer | undefined {
+    const early = this.#early;
+    this.#early = undefined;
+    return early;
   }
 
   /** Back into the lot. */

@@ -1,7 +1,8 @@
-// Two links joined: octets both ways until both are done. The one place where streams are joined.
-import type { Link, Receiver } from "./link.ts";
+// Two pipes joined: octets both ways until both are done. The one place where streams are joined.
+import type { Receiver } from "./link.ts";
+import type { Pipe } from "./pipe.ts";
 
-/** What became of a splice: octets from the first link to the second, and back. */
+/** What became of a splice: octets from the first pipe to the second, and back. */
 export interface Spliced {
   readonly there: number;
   readonly back: number;
@@ -13,10 +14,10 @@ export interface Tap {
   back(octets: Buffer): void;
 }
 
-/** Joins two links. A half-close is passed on as a half-close, a cut as a cut; a slow reader slows its writer down. */
+/** Joins two pipes. A half-close is passed on as a half-close, a cut as a cut; a slow reader slows its writer down. */
 export function splice(
-  one: Link,
-  other: Link,
+  one: Pipe,
+  other: Pipe,
   done: (spliced: Spliced) => void,
   tap?: Tap,
 ): void {
@@ -44,15 +45,15 @@ export function splice(
 }
 
 class Side implements Receiver {
-  readonly #own: Link;
-  readonly #other: Link;
+  readonly #own: Pipe;
+  readonly #other: Pipe;
   readonly #closed: () => void;
   readonly #tap: ((octets: Buffer) => void) | undefined;
   #ended = false;
 
   constructor(
-    own: Link,
-    other: Link,
+    own: Pipe,
+    other: Pipe,
     closed: () => void,
     tap: ((octets: Buffer) => void) | undefined,
   ) {

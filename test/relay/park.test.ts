@@ -50,12 +50,7 @@ async function refused(
 describe("parking is refused", () => {
   it("with 403 for another scheme, in the original's words", async () => {
     const relay = await startRelay();
-    for (const target of [
-      "example.com:443",
-      "urn:pi?response=1",
-      "pi:80",
-      "http:pi?response=1",
-    ]) {
+    for (const target of ["urn:pi?response=1", "http:pi?response=1"]) {
       const { status, code, error } = await refused(await ask(relay, target));
       expect({ status, code, error }).to.deep.equal({
         status: 403,

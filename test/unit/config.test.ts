@@ -56,6 +56,8 @@ describe("the relay's settings", () => {
       holdSeconds: 10,
       answerSeconds: 30,
       heartbeatSeconds: 25,
+      genericPort: undefined,
+      idleSeconds: 0,
       drainSeconds: 10,
     });
   });
@@ -133,6 +135,8 @@ describe("the relay's settings", () => {
       HOLD_SECONDS: "0",
       ANSWER_SECONDS: "soon",
       HEARTBEAT_SECONDS: "86401",
+      GENERIC_PORT: "70000",
+      IDLE_SECONDS: "-1",
       DRAIN_SECONDS: "Infinity",
       PORT: "65536",
       LOG_LEVEL: "loud",

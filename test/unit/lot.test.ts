@@ -36,6 +36,7 @@ function parkIn(lot: Lot, id = "pi"): Tunnel {
 }
 
 class Visitor implements Waiter {
+  readonly needsFresh = false;
   served: Tunnel | undefined;
   refused: FailureCode | undefined;
 

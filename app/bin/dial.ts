@@ -1,0 +1,71 @@
+// `rendezvous dial`: stdin and stdout, or a local port, to a TCP port of a hidden server.
+import process from "node:process";
+import type { AddressInfo } from "node:net";
+import { dial } from "../client/dial.ts";
+import { createListener } from "../client/listen.ts";
+import { DialError } from "../client/ways.ts";
+import type { Command } from "../config.ts";
+
+type DialCommand = Extract<Command, { command: "dial" }>;
+
+const CUT_EXIT = 1;
+const REFUSED_EXIT = 3;
+const UNREACHABLE_EXIT = 4;
+
+export function runDial(command: DialCommand): void {
+  if (command.listen === undefined) void runOnce(command);
+  else listen(command, command.listen);
+}
+
+async function runOnce(command: DialCommand): Promise<void> {
+  try {
+    const stream = await dial(command);
+    stream.on("error", (error) => {
+      console.error(`${command.id}:${String(command.port)}: ${error.message}.`);
+      process.exit(CUT_EXIT);
+    });
+    process.stdin.on("error", () => stream.end());
+    process.stdout.on("error", () => stream.destroy());
+    process.stdin.pipe(stream);
+    stream.pipe(process.stdout);
+    // The service has said everything; whoever feeds stdin may not know that there is nobody left to read it.
+    stream.on("close", () => process.stdin.destroy());
+  } catch (error) {
+    process.exitCode = report(command, error);
+  }
+}
+
+function listen(
+  command: DialCommand,
+  place: { readonly host: string; readonly port: number },
+): void {
+  const server = createListener(command, (error) => {
+    report(command, error);
+  });
+  server.on("error", (error) => {
+    console.error(
+      `Cannot listen on ${place.host}:${String(place.port)}: ${error.message}.`,
+    );
+    process.exitCode = 2;
+  });
+  server.listen(place, () => {
+    const { address, port } = server.address() as AddressInfo;
+    console.error(
+      `Listening on ${address}:${String(port)} for ${command.id}:${String(command.port)}.`,
+    );
+  });
+  const leave = (): void => {
+    process.exit(0);
+  };
+  process.on("SIGTERM", leave).on("SIGINT", leave);
+}
+
+/** Says what stood in the way, and gives the exit code for it. */
+function report({ id, port }: DialCommand, error: unknown): number {
+  if (!(error instanceof DialError)) throw error;
+  const code = error.code === undefined ? "" : ` (${error.code})`;
+  console.error(
+    `${id}:${String(port)} cannot be reached: ${error.message.replace(/\.$/, "")}${code}.`,
+  );
+  return error.status === undefined ? UNREACHABLE_EXIT : REFUSED_EXIT;
+}

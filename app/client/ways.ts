@@ -1,0 +1,195 @@
+// The three ways through a relay to a port of a hidden server. One attempt each; which one to take is for others to say.
+import type { IncomingMessage } from "node:http";
+import type { Duplex, Readable } from "node:stream";
+import { WebSocket } from "ws";
+import { CONNECT_TCP, connectTcpPath, type Way } from "../protocol.ts";
+import { CapsulePipe } from "../wire/capsulepipe.ts";
+import { Link, type Receiver } from "../wire/link.ts";
+import {
+  openRequest,
+  outboundOptions,
+  type Address,
+  type Outbound,
+} from "../wire/outbound.ts";
+import type { Pipe } from "../wire/pipe.ts";
+import { WebSocketPipe } from "../wire/websocket.ts";
+
+/** How long one way may take to be granted or refused: the relay waits for the service as long. */
+const WAY_MILLISECONDS = 45 * 1000;
+const MAX_PROBLEM_OCTETS = 16 * 1024;
+
+export interface Destination {
+  readonly relay: Address;
+  readonly id: string;
+  readonly port: number;
+}
+
+/** A way did not lead there. With a `code` the relay itself has said no, and no other way will do better. */
+export class DialError extends Error {
+  override readonly name = "DialError";
+  readonly status: number | undefined;
+  readonly code: string | undefined;
+
+  constructor(message: string, status?: number, code?: string) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+/**
+ * Goes one way. The pipe is paused until somebody takes its octets.
+ * @throws DialError
+ */
+export async function goBy(way: Way, to: Destination): Promise<Pipe> {
+  if (way === "websocket") return byWebSocket(to);
+  return way === "connect" ? byConnect(to) : byUpgrade(to);
+}
+
+async function byConnect(to: Destination): Promise<Pipe> {
+  const target = `${to.id}:${String(to.port)}`;
+  const { link, early } = await ask(
+    to,
+    { method: "CONNECT", path: target, headers: { Host: target } },
+    "connect",
+    200,
+  );
+  return primed(link, link, early);
+}
+
+async function byUpgrade(to: Destination): Promise<Pipe> {
+  const headers = {
+    Connection: "Upgrade",
+    Upgrade: CONNECT_TCP,
+    "Capsule-Protocol": "?1",
+  };
+  const { link, early } = await ask(
+    to,
+    { method: "GET", path: connectTcpPath(to.id, to.port), headers },
+    "upgrade",
+    101,
+  );
+  return primed(new CapsulePipe(link, UNOWNED, true), link, early);
+}
+
+function byWebSocket({ relay, id, port }: Destination): Promise<Pipe> {
+  const url = new URL(connectTcpPath(id, port), relay.url);
+  url.protocol = relay.url.protocol === "https:" ? "wss:" : "ws:";
+  url.username = url.password = "";
+  const socket = new WebSocket(url, CONNECT_TCP, {
+    ...outboundOptions(relay),
+    perMessageDeflate: false,
+    handshakeTimeout: WAY_MILLISECONDS,
+  });
+  return new Promise((resolve, reject) => {
+    socket.on("error", (error) => {
+      reject(
+        new DialError(`${relay.url.host} cannot be reached: ${error.message}`),
+      );
+    });
+    socket.on("unexpected-response", (_request, answer) => {
+      void readProblem(answer.statusCode ?? 0, answer).then((problem) => {
+        socket.terminate();
+        reject(problem);
+      });
+    });
+    socket.on("open", () => {
+      const pipe = new WebSocketPipe(socket, UNOWNED);
+      pipe.pause();
+      resolve(pipe);
+    });
+  });
+}
+
+/** One request whose success hands over the connection. */
+function ask(
+  to: Destination,
+  outbound: Outbound,
+  granted: "connect" | "upgrade",
+  status: number,
+): Promise<{ link: Link; early: Buffer }> {
+  const { host } = to.relay.url;
+  return new Promise((resolve, reject) => {
+    const request = openRequest(to.relay, outbound);
+    const deadline = setTimeout(() => {
+      request.destroy(
+        new DialError(
+          `${host} did not answer within ${String(WAY_MILLISECONDS / 1000)} s`,
+        ),
+      );
+    }, WAY_MILLISECONDS);
+    const refused = (
+      answer: IncomingMessage,
+      body: Readable,
+      early: string,
+    ): void => {
+      clearTimeout(deadline);
+      void readProblem(answer.statusCode ?? 0, body, early).then((problem) => {
+        body.destroy();
+        reject(problem);
+      });
+    };
+    request.on(
+      granted,
+      (answer: IncomingMessage, stream: Duplex, early: Buffer) => {
+        stream.on("error", () => undefined);
+        if (answer.statusCode !== status) {
+          refused(answer, stream, early.toString());
+          return;
+        }
+        clearTimeout(deadline);
+        const link = new Link(stream, UNOWNED);
+        link.pause();
+        resolve({ link, early });
+      },
+    );
+    request.on("response", (answer) => {
+      refused(answer, answer, "");
+    });
+    request.on("error", (error) => {
+      clearTimeout(deadline);
+      reject(
+        error instanceof DialError
+          ? error
+          : new DialError(`${host} cannot be reached: ${error.message}`),
+      );
+    });
+    request.end();
+  });
+}
+
+/** Octets that came with the answer are given to whoever takes the pipe, before all others. */
+function primed(pipe: Pipe, link: Link, early: Buffer): Pipe {
+  link.pause();
+  if (early.length > 0) link.stream.unshift(early);
+  return pipe;
+}
+
+/** Why the relay, or whoever answered in its place, said no. */
+async function readProblem(
+  status: number,
+  body: Readable,
+  early = "",
+): Promise<DialError> {
+  let text = early;
+  const timer = setTimeout(() => body.destroy(), WAY_MILLISECONDS);
+  try {
+    for await (const octets of body) {
+      text += String(octets);
+      if (text.length > MAX_PROBLEM_OCTETS) break;
+    }
+  } catch {
+    // What has come is enough.
+  }
+  clearTimeout(timer);
+  try {
+    const problem = JSON.parse(text) as { detail?: unknown; code?: unknown };
+    if (typeof problem.detail === "string" && typeof problem.code === "string")
+      return new DialError(problem.detail, status, problem.code);
+  } catch {
+    // Not the relay's.
+  }
+  return new DialError(`the answer was ${String(status)}`, status);
+}
+
+const UNOWNED: Receiver = { data() {}, end() {}, drain() {}, gone() {} };

@@ -1,0 +1,307 @@
+// The TCP visit door: CONNECT, connect-tcp and WebSocket from the visitor; connect-tcp in the tunnel, or plain octets where it is a legacy one.
+//   visitor -> relay ==tunnel==> agent -> TCP service
+import { randomUUID } from "node:crypto";
+import type { Logger } from "pino";
+import type { FailureCode } from "../errors.ts";
+import { CONNECT_TCP, readConnectTcpPath, readPort } from "../protocol.ts";
+import { CapsulePipe } from "../wire/capsulepipe.ts";
+import { fieldOf, readList, type RequestHead } from "../wire/head.ts";
+import type { Receiver } from "../wire/link.ts";
+import { tendPipe, type BeatingPipe, type Pipe } from "../wire/pipe.ts";
+import { splice } from "../wire/splice.ts";
+import { WebSocketPipe, acceptWebSocket } from "../wire/websocket.ts";
+import { Ask } from "./ask.ts";
+import type { Connection, Server } from "./connection.ts";
+import { clientOf, requestIdOf } from "./client.ts";
+import type { Client } from "./heads.ts";
+import type { Lot, Waiter } from "./lot.ts";
+import { hostToId } from "./naming.ts";
+import type { Tunnel } from "./tunnel.ts";
+
+const MAX_ATTEMPTS = 2;
+
+export interface DialOptions {
+  readonly answerSeconds: number;
+  readonly heartbeatSeconds: number;
+  /** A splice on which nothing moves for so long is ended; 0 is never. */
+  readonly idleSeconds: number;
+  readonly trustProxy: number;
+  readonly baseDomain: string | undefined;
+  readonly pseudonym: string;
+}
+
+/** How the visitor asks, and is answered. */
+type Form = "connect" | "connect-tcp" | "websocket";
+
+interface Wanted {
+  readonly form: Form;
+  readonly id: string;
+  readonly port: number;
+}
+
+export interface Dial {
+  /** A CONNECT whose target is ID:PORT. */
+  connect(connection: Connection, request: RequestHead): void;
+  /** A request below the connect-tcp template's path. */
+  upgrade(connection: Connection, request: RequestHead): void;
+  /** Keeps the streams alive, and ends what has lasted too long. */
+  sweep(now: number): void;
+}
+
+/** Makes the door. */
+export function createDial(lot: Lot, options: DialOptions, log: Logger): Dial {
+  const streams = new Set<Stream>();
+  const around = { lot, options, log, streams };
+  const begin = (
+    connection: Connection,
+    request: RequestHead,
+    wanted: Wanted | FailureCode,
+  ): void => {
+    const visit = new TcpVisit(connection, request, around);
+    if (typeof wanted === "string") visit.refuse(wanted);
+    else visit.begin(wanted);
+  };
+  return {
+    connect(connection, request) {
+      begin(connection, request, readAuthority(request, options.baseDomain));
+    },
+    upgrade(connection, request) {
+      begin(connection, request, readUpgrade(request, options.baseDomain));
+    },
+    sweep(now) {
+      for (const stream of streams) stream.sweep(now, options);
+    },
+  };
+}
+
+/** RFC 9110 9.3.6: the target is an authority, host and port. */
+function readAuthority(
+  request: RequestHead,
+  baseDomain: string | undefined,
+): Wanted | FailureCode {
+  const port = readPort(/:(\d+)$/.exec(request.target)?.[1] ?? "");
+  const id = hostToId(request.target, baseDomain, true);
+  if (port === undefined) return "bad_target";
+  return id === undefined ? "unknown_server" : { form: "connect", id, port };
+}
+
+/** draft-ietf-httpbis-connect-tcp 3.1, and the same over WebSocket. */
+function readUpgrade(
+  request: RequestHead,
+  baseDomain: string | undefined,
+): Wanted | FailureCode {
+  const place = readConnectTcpPath(request.target);
+  if (place === undefined) return "bad_target";
+  const upgrade =
+    request.method === "GET" ? request.upgrade?.toLowerCase() : undefined;
+  if (upgrade !== CONNECT_TCP && upgrade !== "websocket")
+    return "upgrade_wanted";
+  if (request.framing !== 0) return "bad_request";
+  const offered = readList(
+    fieldOf(request.fields, "sec-websocket-protocol") ?? "",
+  );
+  if (upgrade === "websocket" && !offered.includes(CONNECT_TCP))
+    return "upgrade_wanted";
+  const id = hostToId(place.host, baseDomain, true);
+  return id === undefined
+    ? "unknown_server"
+    : { form: upgrade, id, port: place.port };
+}
+
+interface Surroundings {
+  readonly lot: Lot;
+  readonly options: DialOptions;
+  readonly log: Logger;
+  readonly streams: Set<Stream>;
+}
+
+/** One TCP visit until it is spliced. */
+class TcpVisit implements Waiter, Server {
+  readonly #connection: Connection;
+  readonly #request: RequestHead;
+  readonly #around: Surroundings;
+  readonly #client: Client;
+  #wanted: Wanted = { form: "connect", id: "", port: 0 };
+  #ask: Ask | undefined;
+  #askedAt = 0;
+  readonly needsFresh = true;
+  #attempts = 0;
+
+  constructor(
+    connection: Connection,
+    request: RequestHead,
+    around: Surroundings,
+  ) {
+    this.#connection = connection;
+    this.#request = request;
+    this.#around = around;
+    this.#client = clientOf(
+      request,
+      connection.link,
+      around.options.trustProxy,
+    );
+  }
+
+  begin(wanted: Wanted): void {
+    this.#wanted = wanted;
+    this.#connection.hold(this);
+    const expects =
+      fieldOf(this.#request.fields, "expect")?.toLowerCase() === "100-continue";
+    if (expects && this.#request.minor === 1)
+      this.#connection.link.write("HTTP/1.1 100 Continue\r\n\r\n");
+    this.#attempt();
+  }
+
+  serve(tunnel: Tunnel): void {
+    const { options } = this.#around;
+    tunnel.claim();
+    if (!tunnel.agent) {
+      this.#reached(tunnel, tunnel.link, tunnel.takeEarly());
+      return;
+    }
+    this.#askedAt = performance.now();
+    const question = {
+      port: this.#wanted.port,
+      client: this.#client,
+      pseudonym: options.pseudonym,
+    };
+    this.#ask = new Ask(tunnel, question, {
+      reached: (pipe, early) => {
+        this.#reached(tunnel, pipe, early);
+      },
+      refused: (code, detail) => {
+        this.refuse(code, detail);
+      },
+      lost: () => {
+        if (this.#attempts < MAX_ATTEMPTS) this.#attempt();
+        else this.refuse("tunnel_lost");
+      },
+    });
+  }
+
+  refuse(code: FailureCode, detail?: string): void {
+    const { options, log } = this.#around;
+    const { id, port } = this.#wanted;
+    const requestId =
+      requestIdOf(this.#request, options.trustProxy) ?? randomUUID();
+    log.info(
+      { id, port, code, detail, requestId, client: this.#client.address },
+      "a TCP visit failed",
+    );
+    this.#connection.refuse(code, { detail, requestId });
+  }
+
+  // Before the answer nothing of the visitor's octets is taken.
+
+  requestBody(): void {}
+  requestEnd(): void {}
+  requestBroken(): void {}
+  visitorDrain(): void {}
+
+  visitorEnd(): void {
+    this.visitorGone();
+  }
+
+  visitorGone(): void {
+    this.#around.lot.leave(this.#wanted.id, this);
+    this.#ask?.giveUp();
+  }
+
+  sweep(now: number): void {
+    if (
+      this.#ask === undefined ||
+      now - this.#askedAt < this.#around.options.answerSeconds * 1000
+    )
+      return;
+    this.#ask.giveUp();
+    this.refuse("no_answer");
+  }
+
+  #attempt(): void {
+    const { lot } = this.#around;
+    const { id } = this.#wanted;
+    this.#attempts++;
+    this.#ask = undefined;
+    const tunnel = lot.claimFresh(id);
+    if (tunnel !== undefined) {
+      this.serve(tunnel);
+      return;
+    }
+    const code = lot.wait(id, this);
+    if (code !== undefined) this.refuse(code);
+  }
+
+  /** The service is there: the visitor is told, and both are joined. */
+  #reached(tunnel: Tunnel, hidden: Pipe, hiddenEarly?: Buffer): void {
+    const { form } = this.#wanted;
+    const { link, early } = this.#connection.take();
+    if (form === "websocket") {
+      // The handshake is over within this call, or has failed and closed the link.
+      acceptWebSocket(
+        link,
+        this.#request,
+        CONNECT_TCP,
+        Buffer.from(early),
+        (socket) => {
+          this.#join(tunnel, new WebSocketPipe(socket, UNOWNED), hidden);
+        },
+      );
+    } else if (form === "connect-tcp") {
+      link.write(
+        `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${CONNECT_TCP}\r\nCapsule-Protocol: ?1\r\nProxy-Status: rendezvous\r\n\r\n`,
+      );
+      this.#join(tunnel, new CapsulePipe(link, UNOWNED, false), hidden);
+      if (early.length > 0) link.receiver.data(early);
+    } else {
+      link.write("HTTP/1.1 200 OK\r\nProxy-Status: rendezvous\r\n\r\n");
+      this.#join(tunnel, link, hidden);
+      if (early.length > 0) link.receiver.data(early);
+    }
+    if (hiddenEarly !== undefined && hiddenEarly.length > 0)
+      tunnel.link.receiver.data(hiddenEarly);
+  }
+
+  #join(tunnel: Tunnel, visitor: Pipe, hidden: Pipe): void {
+    const { streams, log } = this.#around;
+    const { id, port, form } = this.#wanted;
+    const stream = new Stream(visitor, hidden);
+    streams.add(stream);
+    splice(visitor, hidden, (octets) => {
+      streams.delete(stream);
+      tunnel.gone();
+      log.debug({ id, port, form, ...octets }, "a TCP visit is over");
+    });
+  }
+}
+
+/** Two pipes that are spliced, to be looked after. */
+class Stream {
+  readonly #pipes: readonly [Pipe, Pipe];
+  #moved = 0;
+  #movedAt = performance.now();
+
+  constructor(visitor: Pipe, hidden: Pipe) {
+    this.#pipes = [visitor, hidden];
+  }
+
+  sweep(now: number, { heartbeatSeconds, idleSeconds }: DialOptions): void {
+    for (const pipe of this.#pipes) {
+      if (isBeating(pipe)) tendPipe(pipe, now, heartbeatSeconds * 1000);
+    }
+    const [visitor, hidden] = this.#pipes;
+    const moved = visitor.received + hidden.received;
+    if (moved !== this.#moved) {
+      this.#moved = moved;
+      this.#movedAt = now;
+    } else if (idleSeconds > 0 && now - this.#movedAt > idleSeconds * 1000) {
+      visitor.reset();
+      hidden.reset();
+    }
+  }
+}
+
+function isBeating(pipe: Pipe): pipe is BeatingPipe {
+  return "beat" in pipe;
+}
+
+const UNOWNED: Receiver = { data() {}, end() {}, drain() {}, gone() {} };

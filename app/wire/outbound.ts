@@ -1,0 +1,83 @@
+// Requests that leave this machine: directly or through the proxy that the environment names, plainly or over TLS.
+import {
+  Agent as HttpAgent,
+  request as httpRequest,
+  type Agent,
+  type ClientRequest,
+} from "node:http";
+import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
+import { isIP } from "node:net";
+import {
+  checkServerIdentity,
+  type ConnectionOptions,
+  type PeerCertificate,
+} from "node:tls";
+import { HttpsProxyAgent } from "https-proxy-agent";
+import { getProxyForUrl } from "proxy-from-env";
+
+export interface Address {
+  readonly url: URL;
+  /** Certificates to trust instead of the well-known ones, in PEM. */
+  readonly ca?: string | undefined;
+}
+
+export interface Outbound {
+  readonly method: string;
+  /** The request target, in whatever form. */
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/** What http.request and ws need to reach an address. */
+export function outboundOptions({ url, ca }: Address): {
+  agent: Agent;
+} & ConnectionOptions {
+  const proxy = getProxyForUrl(url.href);
+  const secure = url.protocol === "https:";
+  // A proxy is asked by CONNECT even for http:, for it would take our own CONNECTs and upgrades for itself.
+  const agent =
+    proxy !== ""
+      ? new HttpsProxyAgent(proxy)
+      : secure
+        ? new HttpsAgent()
+        : new HttpAgent();
+  if (!secure) return { agent };
+  const host = hostOf(url);
+  return {
+    agent,
+    // The upgrades of HTTP/1.1 do not exist in HTTP/2.
+    ALPNProtocols: ["http/1.1"],
+    // An address is no server name (RFC 6066 3), but the certificate must be for it all the same, behind a proxy too.
+    ...(isIP(host) === 0 ? { servername: host } : {}),
+    checkServerIdentity: (_name: string, certificate: PeerCertificate) =>
+      checkServerIdentity(host, certificate),
+    ...(ca === undefined ? {} : { ca }),
+  };
+}
+
+/** Begins a request; the caller ends it. */
+export function openRequest(
+  address: Address,
+  outbound: Outbound,
+): ClientRequest {
+  const { url } = address;
+  const options = {
+    ...outbound,
+    ...outboundOptions(address),
+    host: hostOf(url),
+    port: portOf(url),
+    headers: { Host: url.host, ...outbound.headers },
+  };
+  return url.protocol === "https:"
+    ? httpsRequest(options)
+    : httpRequest(options);
+}
+
+function hostOf(url: URL): string {
+  return url.hostname.replace(/^\[(.*)\]$/, "$1");
+}
+
+function portOf(url: URL): number {
+  if (url.port !== "") return Number(url.port);
+  return url.protocol === "https:" ? 443 : 80;
+}

@@ -1,0 +1,171 @@
+// A TCP stream in the binary messages of a WebSocket (RFC 6455). An empty message is the end of a direction, for a close frame ends both.
+import { IncomingMessage } from "node:http";
+import { WebSocket, WebSocketServer } from "ws";
+import type { Link, Receiver } from "./link.ts";
+import type { BeatingPipe } from "./pipe.ts";
+import { PipeStream } from "./pipestream.ts";
+
+/** No message is longer: some routers take no more than a part of a megabyte. */
+const MAX_MESSAGE_OCTETS = 64 * 1024;
+/** Above this the writer waits. */
+const MAX_BACKLOG_OCTETS = 256 * 1024;
+/** How long the other side may go on after this side's end, when it does not know the empty message. */
+const CLOSING_MILLISECONDS = 2 * 1000;
+
+const CLEAN = 1000;
+const UNSUPPORTED = 1003;
+/** Our own: the stream was cut (4000 to 4999 are for applications, RFC 6455 7.4.2). */
+const CUT = 4000;
+
+export class WebSocketPipe implements BeatingPipe {
+  receiver: Receiver;
+  received = 0;
+  sent = 0;
+  heardAt = performance.now();
+  sentAt = performance.now();
+  // Every WebSocket answers pings.
+  readonly expectsBeats = true;
+  over = false;
+  readonly #socket: WebSocket;
+  #waiting = false;
+  #ended = false;
+  #endTold = false;
+  #closing: NodeJS.Timeout | undefined;
+
+  constructor(socket: WebSocket, receiver: Receiver) {
+    this.#socket = socket;
+    this.receiver = receiver;
+    const heard = (): void => {
+      this.heardAt = performance.now();
+    };
+    socket.on("error", () => undefined);
+    socket.on("ping", heard).on("pong", heard);
+    socket.on("message", (octets: Buffer, isBinary) => {
+      heard();
+      this.#take(octets, isBinary);
+    });
+    socket.on("close", (code) => {
+      clearTimeout(this.#closing);
+      this.over = true;
+      if (code === CLEAN) this.#tellEnd();
+      this.receiver.gone(code === CLEAN);
+    });
+  }
+
+  write(octets: Buffer): boolean {
+    if (this.#ended || octets.length === 0) return true;
+    this.sent += octets.length;
+    this.sentAt = performance.now();
+    for (let at = 0; at < octets.length; at += MAX_MESSAGE_OCTETS) {
+      // ws may keep what it is given, and masks it in place.
+      const message = Buffer.from(octets.subarray(at, at + MAX_MESSAGE_OCTETS));
+      this.#socket.send(message, { binary: true, compress: false }, this.#sent);
+    }
+    this.#waiting = this.#socket.bufferedAmount > MAX_BACKLOG_OCTETS;
+    return !this.#waiting;
+  }
+
+  end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#socket.send(
+      Buffer.alloc(0),
+      { binary: true, compress: false },
+      () => undefined,
+    );
+    if (this.#endTold) this.#socket.close(CLEAN);
+    else
+      this.#closing = setTimeout(() => {
+        this.#socket.close(CLEAN);
+      }, CLOSING_MILLISECONDS);
+  }
+
+  reset(): void {
+    if (this.#socket.readyState !== WebSocket.OPEN) {
+      this.#socket.terminate();
+      return;
+    }
+    this.#socket.close(CUT, "the stream was cut");
+    this.#closing ??= setTimeout(() => {
+      this.#socket.terminate();
+    }, CLOSING_MILLISECONDS);
+  }
+
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
+  beat(): void {
+    this.sentAt = performance.now();
+    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.ping();
+  }
+
+  readonly #sent = (): void => {
+    if (!this.#waiting || this.#socket.bufferedAmount > MAX_BACKLOG_OCTETS / 2)
+      return;
+    this.#waiting = false;
+    this.receiver.drain();
+  };
+
+  #take(octets: Buffer, isBinary: boolean): void {
+    if (!isBinary) {
+      this.#socket.close(UNSUPPORTED, "binary messages only");
+      return;
+    }
+    if (this.#closing !== undefined) this.#closing.refresh();
+    if (octets.length === 0) this.#tellEnd();
+    else if (!this.#endTold) {
+      this.received += octets.length;
+      this.receiver.data(octets);
+    }
+    if (this.#endTold && this.#ended) this.#socket.close(CLEAN);
+  }
+
+  #tellEnd(): void {
+    if (this.#endTold) return;
+    this.#endTold = true;
+    this.receiver.end();
+  }
+}
+
+/** What the handshake needs to know of a request. */
+export interface Handshake {
+  readonly target: string;
+  readonly fields: readonly string[];
+}
+
+const server = new WebSocketServer({
+  noServer: true,
+  perMessageDeflate: false,
+  maxPayload: 1024 * 1024,
+  handleProtocols: (offered) => offered.values().next().value ?? false,
+});
+
+/**
+ * Answers a WebSocket handshake on a link, and gives the WebSocket. A bad one is answered by ws itself, and closed.
+ * `early` are the octets that came after the request; `protocol` is the one to choose.
+ */
+export function acceptWebSocket(
+  link: Link,
+  handshake: Handshake,
+  protocol: string,
+  early: Buffer,
+  accepted: (socket: WebSocket) => void,
+): void {
+  const stream = new PipeStream(link);
+  const request = new IncomingMessage(stream as never);
+  request.method = "GET";
+  request.url = handshake.target;
+  for (let i = 0; i < handshake.fields.length; i += 2) {
+    const name = (handshake.fields[i] ?? "").toLowerCase();
+    request.headers[name] ??= handshake.fields[i + 1];
+  }
+  // Of what was offered only this one is meant here.
+  request.headers["sec-websocket-protocol"] = protocol;
+  delete request.headers["sec-websocket-extensions"];
+  server.handleUpgrade(request, stream, early, accepted);
+}
