@@ -68,6 +68,8 @@ export class Connection implements Receiver {
   /** Octets that have come and are not read, from #at on. */
   #held: Buffer = NOTHING;
   #at = 0;
+  /** Octets at the beginning of a partial head that have been looked through. */
+  #seen = 0;
   #request: RequestHead | undefined;
   #body: BodyReader | undefined;
   #server: Server | undefined;
@@ -164,11 +166,12 @@ export class Connection implements Receiver {
     let head = `HTTP/1.1 ${String(status)} ${reason}\r\nDate: ${new Date().toUTCString()}\r\n`;
     for (let i = 0; i < fields.length; i += 2)
       head += `${fields[i] ?? ""}: ${fields[i + 1] ?? ""}\r\n`;
-    head += persistent
-      ? request?.minor === 0
-        ? "Connection: keep-alive\r\n\r\n"
-        : "\r\n"
-      : "Connection: close\r\n\r\n";
+    // RFC 9110 7.8: who sends Upgrade names it in Connection.
+    const hops = fields.includes("Upgrade") ? ["Upgrade"] : [];
+    if (!persistent) hops.push("close");
+    else if (request?.minor === 0) hops.push("keep-alive");
+    if (hops.length > 0) head += `Connection: ${hops.join(", ")}\r\n`;
+    head += "\r\n";
     this.link.write(
       Buffer.from(request?.method === "HEAD" ? head : head + body),
     );
@@ -241,7 +244,9 @@ export class Connection implements Receiver {
     this.#run();
     if (this.#phase === "taken") return;
     if (this.early === 0) this.#held = NOTHING;
-    else this.#held = Buffer.from(this.#held.subarray(this.#at));
+    // What was put together here is ours already; what came just now is not.
+    else if (this.#held === octets || this.#at > 0)
+      this.#held = Buffer.from(this.#held.subarray(this.#at));
     this.#at = 0;
     if (this.early > MAX_HELD_OCTETS) this.link.pause();
   }
@@ -289,11 +294,15 @@ export class Connection implements Receiver {
 
   #readHead(): boolean {
     this.#at = skipEmptyLines(this.#held, this.#at);
-    const end = headEnd(this.#held, this.#at);
+    // The empty line may have come in part.
+    const unseen = Math.max(this.#at, this.#seen - 3);
+    const end = headEnd(this.#held, unseen);
     if (end < 0) {
-      checkPartialHead(this.#held, this.#at);
+      checkPartialHead(this.#held, this.#at, unseen);
+      this.#seen = this.#held.length - this.#at;
       return false;
     }
+    this.#seen = 0;
     const request = readRequestHead(this.#held, this.#at, end);
     this.#at = end;
     this.#request = request;

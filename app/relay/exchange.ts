@@ -20,6 +20,9 @@ const MAX_INTERIM_ANSWERS = 100;
 /** How long an answer may make a visitor wait for its next octet who has already ended his own direction. */
 const HALF_CLOSED_MILLISECONDS = 1000;
 
+/** Methods whose bodies mean nothing (RFC 9110 9.3), so that some servers do not read them. */
+const BODILESS_METHODS = new Set(["GET", "HEAD", "DELETE", "OPTIONS", "TRACE"]);
+
 /** What the exchange takes place on: a tunnel, or the relay's own pages. */
 export interface Carrier {
   readonly link: Link;
@@ -77,6 +80,8 @@ export class Exchange implements Receiver, Server {
   /** The visitor's connection goes on afterwards. */
   #persistent = false;
   #bodySent = false;
+  /** The answer began before the request was complete. */
+  #answeredEarly = false;
   #interim = 0;
   #answerOctets = 0;
   /** When something last happened that lets hope for an answer. */
@@ -235,6 +240,7 @@ export class Exchange implements Receiver, Server {
     const first = this.#takeBody(octets);
 
     this.#answer = answer;
+    this.#answeredEarly = !connection.requestRead;
     const goesOn =
       connection.requestRead || (answer.persistent && !carrier.oneShot);
     this.#persistent =
@@ -287,11 +293,23 @@ export class Exchange implements Receiver, Server {
     );
   }
 
+  /**
+   * Servers exist that leave the body of such a request unread, or answer before they have read one: what they take for
+   * the next request is the visitor's, and its answer must not go to anybody else.
+   */
+  get #mayAnswerTwice(): boolean {
+    const { method } = this.#parts.request;
+    return (
+      this.#answeredEarly || (this.#bodySent && BODILESS_METHODS.has(method))
+    );
+  }
+
   #finish(): void {
     if (this.#phase === "over") return;
     this.#phase = "over";
     const { connection, carrier } = this.#parts;
-    const reusable = this.#tunnelGoesOn && connection.requestRead;
+    const reusable =
+      this.#tunnelGoesOn && connection.requestRead && !this.#mayAnswerTwice;
     // First the tunnel: the visitor's next request may be in hand already.
     if (reusable) carrier.release();
     else carrier.leave();

@@ -24,6 +24,8 @@ export interface PagesOptions {
 /** The pages' own http.Server. It listens nowhere: open() gives it one connection after another. */
 export class Pages {
   readonly #server: Server;
+  /** The pages' ends of connections; their close takes them out. */
+  readonly #open = new Set<Duplex>();
 
   constructor(options: PagesOptions, log: Logger) {
     this.#server = createServer(
@@ -36,6 +38,10 @@ export class Pages {
   open(): Carrier {
     const [near, far]: [Duplex, Duplex] = duplexPair();
     this.#server.emit("connection", far);
+    this.#open.add(far);
+    far.once("close", () => this.#open.delete(far));
+    // A pair does not tell one side that the other was destroyed (Node 20).
+    near.once("close", () => far.destroy());
     const link = new Link(near, NOBODY);
     const leave = (): void => {
       link.receiver = NOBODY;
@@ -45,8 +51,13 @@ export class Pages {
     return { link, oneShot: true, release: leave, leave, gone() {} };
   }
 
+  /** Connections that are open now. */
+  get count(): number {
+    return this.#open.size;
+  }
+
   close(): void {
-    this.#server.closeAllConnections();
+    for (const far of this.#open) far.destroy();
   }
 }
 

@@ -85,11 +85,15 @@ export function skipEmptyLines(octets: Buffer, from: number): number {
  * Looks at the beginning of a head that has not come whole, so that a bad one is refused now and not at its deadline.
  * @throws Malformed on a bare LF and on a head that is too long
  */
-export function checkPartialHead(octets: Buffer, from: number): void {
+export function checkPartialHead(
+  octets: Buffer,
+  from: number,
+  unseen = from,
+): void {
   if (octets.length - from > MAX_HEAD_OCTETS)
     throw new Malformed("the head is too long", 431);
   for (
-    let at = octets.indexOf(LF, from);
+    let at = octets.indexOf(LF, unseen);
     at >= 0;
     at = octets.indexOf(LF, at + 1)
   ) {
@@ -302,6 +306,9 @@ function readKnown(fields: readonly string[], minor: 0 | 1) {
       ? !hops.includes("close")
       : hops.includes("keep-alive") && !hops.includes("close");
   if (!hops.includes("upgrade") || minor === 0) upgrade = undefined;
+  // RFC 9113 3.1 has given h2c up; it would carry requests past the relay.
+  if (upgrade !== undefined && readList(upgrade).includes("h2c"))
+    upgrade = undefined;
   return { hosts, host, length, chunked, persistent, upgrade, hops };
 }
 
