@@ -163,6 +163,12 @@ const FAILURES = {
     challenge: ["WWW-Authenticate", 'Bearer realm="rendezvous"'],
     proxyStatus: "http_request_denied",
   },
+  too_many_failures: {
+    status: 429,
+    text: "Too many wrong tokens have come from here or for this id. Wait a minute, then send a right one.",
+    retryAfter: 60,
+    proxyStatus: "http_request_denied",
+  },
   wrong_scheme: {
     status: 403,
     text: "To park here, CONNECT to uuid:ID?response=TOKEN.",

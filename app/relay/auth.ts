@@ -1,12 +1,17 @@
 // Who may park: a token is turned into an id, one time.
+import { isIP } from "node:net";
 import { jwtVerify } from "jose";
 import { verifySync } from "otplib";
 import type { FailureCode } from "../errors.ts";
+import { Throttle } from "./throttle.ts";
 import { MAX_TOKEN_SECONDS, Revocations, deriveKey } from "../protocol.ts";
 
 /** Seconds that the clocks of a hidden server and of the relay may differ by. */
 const CLOCK_SKEW_SECONDS = 60;
 const TOTP_STEP_SECONDS = 30;
+/** Wrong tokens for one id: from one network, and codes from anywhere. */
+const MAX_FAILURES = 10;
+const FAILURE_MILLISECONDS = 60 * 1000;
 /** A longer name of a token would cost memory until it expires. */
 const MAX_JTI_LENGTH = 128;
 
@@ -27,6 +32,9 @@ export class Auth {
   readonly #revocations: Revocations;
   /** Used tokens by their name; sweep() removes them once they have expired anyway. */
   readonly #used = new Map<string, Used>();
+  /** Wrong tokens by id and network, and wrong codes by id. */
+  readonly #byPlace = new Throttle(MAX_FAILURES, FAILURE_MILLISECONDS);
+  readonly #byCode = new Throttle(MAX_FAILURES, FAILURE_MILLISECONDS);
 
   constructor(options: AuthOptions) {
     this.#relaySecret = options.relaySecret;
@@ -41,16 +49,30 @@ export class Auth {
   ): Promise<FailureCode | undefined> {
     const generation = this.#revocations.generationOf(id);
     if (generation === undefined) return "revoked";
+    const isTotp = /^\d{6,8}$/.test(token);
+    const now = performance.now();
+    const here = `${id} ${network(address)}`;
+    // Codes are short enough to be guessed from many addresses at once; nobody guesses a JWT.
+    if (
+      this.#byPlace.blocks(here, now) ||
+      (isTotp && this.#byCode.blocks(id, now))
+    )
+      return "too_many_failures";
     const key = deriveKey(this.#relaySecret, id, generation);
-    const good = /^\d{6,8}$/.test(token)
+    const good = isTotp
       ? this.#takeTotp(id, key, token, address)
       : await this.#takeJwt(id, key, token);
-    return good ? undefined : "bad_token";
+    if (good) return undefined;
+    this.#byPlace.fail(here, now);
+    if (isTotp) this.#byCode.fail(id, now);
+    return "bad_token";
   }
 
   /** Forgets the tokens that have expired. */
   sweep(): void {
     const now = Date.now();
+    this.#byPlace.sweep(performance.now());
+    this.#byCode.sweep(performance.now());
     for (const [name, { until }] of this.#used) {
       if (until < now) this.#used.delete(name);
     }
@@ -114,4 +136,19 @@ export class Auth {
     this.#used.set(name, { until, address });
     return true;
   }
+}
+
+/** Who has one IPv6 address has the whole /64. */
+function network(address: string): string {
+  if (isIP(address) !== 6) return address;
+  const [head = "", tail] = address.split("::", 2);
+  const left = head === "" ? [] : head.split(":");
+  const right = tail === undefined || tail === "" ? [] : tail.split(":");
+  const zeros =
+    tail === undefined
+      ? []
+      : new Array<string>(Math.max(0, 8 - left.length - right.length)).fill(
+          "0",
+        );
+  return [...left, ...zeros, ...right].slice(0, 4).join(":");
 }
