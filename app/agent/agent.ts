@@ -1,8 +1,13 @@
 // The agent: keeps tunnels parked on a relay and joins each claimed one to the local service.
 //   visitor -> relay ==tunnel==> agent -> hidden server
 import { EventEmitter, setMaxListeners } from "node:events";
-import type { RequestListener, Server } from "node:http";
-import { decodeSecret, isId, SILENT_HEARTBEATS } from "../protocol.ts";
+import { Server, type RequestListener } from "node:http";
+import {
+  SILENT_HEARTBEATS,
+  decodeSecret,
+  isId,
+  readPort,
+} from "../protocol.ts";
 import { Link, type Receiver } from "../wire/link.ts";
 import type { Address } from "../wire/outbound.ts";
 import { tendPipe, type BeatingPipe } from "../wire/pipe.ts";
@@ -18,8 +23,11 @@ import {
 import { joinOffer, type Join, type ServiceAddress } from "./target.ts";
 
 const MIN_BACKOFF_MILLISECONDS = 1000;
+/** A relay that answers so will not think better of it soon. */
+const SLOW_STATUSES = new Set([401, 403, 429]);
 const MAX_BACKOFF_MILLISECONDS = 30 * 1000;
-const SWEEP_MILLISECONDS = 1000;
+/** Short beside the shortest heartbeat, a second. */
+const SWEEP_MILLISECONDS = 250;
 /** How long more spare tunnels are kept than asked for, after they were all taken at once. */
 const GROWN_MILLISECONDS = 10 * 1000;
 
@@ -48,8 +56,9 @@ interface AgentEvents {
   trouble: [reason: string, seconds: number];
 }
 
-/** What park() can serve over HTTP; undefined where there are only TCP services. */
-export type Target = Server | RequestListener | ServiceAddress | undefined;
+/** What park() can serve over HTTP: a number is a port of this machine, undefined means that there are only TCP services. */
+export type Target =
+  Server | RequestListener | ServiceAddress | number | undefined;
 
 /**
  * Serves a hidden server through a relay, until close().
@@ -92,13 +101,13 @@ export class Agent extends EventEmitter<AgentEvents> {
     super();
     setMaxListeners(0, this.#abort.signal);
     this.#join = joinOffer({
-      http: target,
+      http: checkTarget(target, options),
       tcp: options.tcp ?? new Map(),
       tap: options.tap,
       tend: (pipe) => this.#streams.add(pipe),
     });
     const url = new URL(options.relay);
-    const id = (options.id ?? decodeURIComponent(url.username)).toLowerCase();
+    const id = (options.id ?? decode(url.username)).toLowerCase();
     if (url.protocol !== "https:" && url.protocol !== "http:")
       throw new RangeError(
         "The relay's URL must begin with https:// or http://.",
@@ -109,7 +118,7 @@ export class Agent extends EventEmitter<AgentEvents> {
       );
     this.#identity = {
       id,
-      key: decodeSecret(options.secret ?? decodeURIComponent(url.password)),
+      key: decodeSecret(options.secret ?? decode(url.password)),
     };
     this.#relay = { url, ca: options.ca };
     this.#spare = positive("spare", options.spare ?? 4);
@@ -185,7 +194,7 @@ export class Agent extends EventEmitter<AgentEvents> {
     } catch (error) {
       this.#opening--;
       if (!(error instanceof ParkError)) throw error;
-      this.#fail(error.message, error.status === 401 || error.status === 403);
+      this.#fail(error.message, SLOW_STATUSES.has(error.status ?? 0));
     }
   }
 
@@ -301,4 +310,52 @@ function positive(name: string, value: number): number {
       `${name} must be a positive integer, got ${String(value)}.`,
     );
   return value;
+}
+
+/** Programs in plain JavaScript find out here what they have done, and not from their visitors. */
+function checkTarget(
+  target: unknown,
+  options: unknown,
+): Exclude<Target, number> {
+  if (typeof options !== "object" || options === null) {
+    throw new RangeError(
+      "park() needs options: park(server, { relay, id, secret }).",
+    );
+  }
+  if (typeof target === "number")
+    return checkTarget({ host: "localhost", port: target }, options);
+  if (typeof target === "function") return target as RequestListener;
+  if (target instanceof Server) return target;
+  if (
+    target === undefined &&
+    "tcp" in options &&
+    options.tcp instanceof Map &&
+    options.tcp.size > 0
+  )
+    return undefined;
+  if (
+    typeof target === "object" &&
+    target !== null &&
+    "host" in target &&
+    "port" in target
+  ) {
+    const { host, port } = target;
+    if (
+      typeof host === "string" &&
+      typeof port === "number" &&
+      readPort(String(port)) !== undefined
+    )
+      return { host, port };
+  }
+  throw new RangeError(
+    "park() serves an http.Server (not one of https), an express app, a port, or { host, port }.",
+  );
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new RangeError("The relay's URL has a % that stands for nothing.");
+  }
 }

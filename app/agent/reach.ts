@@ -1,5 +1,5 @@
 // How the agent reaches its relay: directly or through a proxy, plainly or over TLS; and one attempt to park a tunnel there.
-import type { IncomingMessage } from "node:http";
+import type { ClientRequest, IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import {
   AGENT_FIELD,
@@ -53,11 +53,13 @@ export async function parkOnce(
 ): Promise<ParkedTunnel> {
   const token = await makeToken(id, key);
   return new Promise((resolve, reject) => {
-    const request = openRequest(relay, {
-      method: "CONNECT",
-      path: `${PARK_SCHEME}${id}`,
-      headers: { Authorization: `Bearer ${token}`, [AGENT_FIELD]: version },
-    });
+    const request = tryTo(() =>
+      openRequest(relay, {
+        method: "CONNECT",
+        path: `${PARK_SCHEME}${id}`,
+        headers: { Authorization: `Bearer ${token}`, [AGENT_FIELD]: version },
+      }),
+    );
     const deadline = setTimeout(() => {
       request.destroy(
         new ParkError(
@@ -85,6 +87,8 @@ export async function parkOnce(
       // The stream has no owner until the caller takes it.
       stream.on("error", () => undefined);
       if (answer.statusCode === 200) {
+        // Node would end this side with the other one, and lose what is still to be sent.
+        stream.allowHalfOpen = true;
         resolve({ stream, early, ...readWelcome(answer, relay.url, id) });
         return;
       }
@@ -131,6 +135,15 @@ function readWelcome(
         ? new URL(reference, base)
         : new URL(`/?rendezvous=${id}`, base),
   };
+}
+
+/** What cannot even be begun has failed like any other attempt. */
+function tryTo(begin: () => ClientRequest): ClientRequest {
+  try {
+    return begin();
+  } catch (error) {
+    throw new ParkError(error instanceof Error ? error.message : String(error));
+  }
 }
 
 /** What the relay, or a proxy before it, said, as far as it can be understood. */

@@ -1,12 +1,17 @@
 // `rendezvous dial`: stdin and stdout, or a local port, to a TCP port of a hidden server.
+import { closeSync, fstatSync } from "node:fs";
+import { Socket, type AddressInfo } from "node:net";
 import process from "node:process";
-import type { AddressInfo } from "node:net";
+import type { Writable } from "node:stream";
 import { dial } from "../client/dial.ts";
 import { createListener } from "../client/listen.ts";
 import { DialError } from "../client/ways.ts";
+import { complain } from "./print.ts";
 import type { Command } from "../config.ts";
 
 type DialCommand = Extract<Command, { command: "dial" }>;
+
+const STDOUT = 1;
 
 const CUT_EXIT = 1;
 const REFUSED_EXIT = 3;
@@ -20,19 +25,33 @@ export function runDial(command: DialCommand): void {
 async function runOnce(command: DialCommand): Promise<void> {
   try {
     const stream = await dial(command);
+    const output = openOutput();
     stream.on("error", (error) => {
-      console.error(`${command.id}:${String(command.port)}: ${error.message}.`);
-      process.exit(CUT_EXIT);
+      complain(`${command.id}:${String(command.port)}: ${error.message}.`);
+      process.exitCode = CUT_EXIT;
+      // What has come before the cut is still on its way.
+      if (output !== process.stdout) output.end();
     });
     process.stdin.on("error", () => stream.end());
-    process.stdout.on("error", () => stream.destroy());
+    output.on("error", () => stream.destroy());
     process.stdin.pipe(stream);
-    stream.pipe(process.stdout);
+    stream.pipe(output);
     // The service has said everything; whoever feeds stdin may not know that there is nobody left to read it.
     stream.on("close", () => process.stdin.destroy());
   } catch (error) {
     process.exitCode = report(command, error);
   }
+}
+
+/** The standard output. A pipe can be ended, which process.stdout cannot: whoever reads it hears that the service has said everything. */
+function openOutput(): Writable {
+  const kind = fstatSync(STDOUT);
+  if (!kind.isFIFO() && !kind.isSocket()) return process.stdout;
+  const output = new Socket({ fd: STDOUT, readable: false, writable: true });
+  // Node itself leaves this one open.
+  return output.once("close", () => {
+    closeSync(STDOUT);
+  });
 }
 
 function listen(
@@ -43,14 +62,14 @@ function listen(
     report(command, error);
   });
   server.on("error", (error) => {
-    console.error(
+    complain(
       `Cannot listen on ${place.host}:${String(place.port)}: ${error.message}.`,
     );
     process.exitCode = 2;
   });
   server.listen(place, () => {
     const { address, port } = server.address() as AddressInfo;
-    console.error(
+    complain(
       `Listening on ${address}:${String(port)} for ${command.id}:${String(command.port)}.`,
     );
   });
@@ -64,7 +83,7 @@ function listen(
 function report({ id, port }: DialCommand, error: unknown): number {
   if (!(error instanceof DialError)) throw error;
   const code = error.code === undefined ? "" : ` (${error.code})`;
-  console.error(
+  complain(
     `${id}:${String(port)} cannot be reached: ${error.message.replace(/\.$/, "")}${code}.`,
   );
   return error.status === undefined ? UNREACHABLE_EXIT : REFUSED_EXIT;

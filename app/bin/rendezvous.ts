@@ -10,6 +10,7 @@ import { SettingsError } from "../relay/options.ts";
 import { VERSION } from "../version.ts";
 import { runDial } from "./dial.ts";
 import { help } from "./help.ts";
+import { complain, say } from "./print.ts";
 
 /** How long exchanges under way may go on after a signal. */
 const LEAVING_SECONDS = 10;
@@ -76,18 +77,13 @@ Authenticator app, for parking by hand:
 
 function runPark(command: ParkCommand): void {
   const { relay, id, secret, service, tcp, spare, max, ca, verbose } = command;
-  const tap = verbose
-    ? () =>
-        createWatch((line) => {
-          console.log(line);
-        })
-    : undefined;
+  const tap = verbose ? () => createWatch(say) : undefined;
   const agent = park(service, { relay, id, secret, spare, max, ca, tcp, tap });
   agent.on("up", (visit) => {
-    for (const line of upLines(id, visit, command)) console.log(line);
+    for (const line of upLines(id, visit, command)) say(line);
   });
   agent.on("trouble", (reason, seconds) => {
-    console.error(
+    complain(
       `${id} is not parked: ${reason.replace(/\.$/, "")}. Trying again in ${seconds.toFixed(1)} s.`,
     );
   });

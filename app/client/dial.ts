@@ -7,8 +7,9 @@ import { PipeStream } from "../wire/pipestream.ts";
 import { DialError, goBy, type Destination } from "./ways.ts";
 
 /** Under the shortest idle cut of a known router (30 s). */
-const HEARTBEAT_MILLISECONDS = 20 * 1000;
-const SWEEP_MILLISECONDS = 1000;
+const HEARTBEAT_SECONDS = 20;
+/** Short beside the shortest heartbeat, a second. */
+const SWEEP_MILLISECONDS = 250;
 /** Codes with which the relay says that it does not know this way, not that there is no such place. */
 const OTHER_WAY_CODES = new Set([
   "wrong_scheme",
@@ -49,8 +50,11 @@ export async function reach(
   let problem: DialError | undefined;
   for (const way of options.via === undefined ? WAYS : [options.via]) {
     try {
-      const pipe = await goBy(way, to);
-      tend(pipe);
+      const { pipe, heartbeatSeconds = HEARTBEAT_SECONDS } = await goBy(
+        way,
+        to,
+      );
+      tend(pipe, heartbeatSeconds * 1000);
       return { pipe, way };
     } catch (error) {
       if (!(error instanceof DialError)) throw error;
@@ -78,12 +82,12 @@ function checkDestination(options: DialOptions): Destination {
 }
 
 /** Keeps a stream alive where its way allows it. */
-function tend(pipe: Pipe): void {
+function tend(pipe: Pipe, heartbeat: number): void {
   if (!("beat" in pipe)) return;
   const beating = pipe as BeatingPipe;
   const timer = setInterval(() => {
     if (beating.over) clearInterval(timer);
-    else tendPipe(beating, performance.now(), HEARTBEAT_MILLISECONDS);
+    else tendPipe(beating, performance.now(), heartbeat);
   }, SWEEP_MILLISECONDS);
   timer.unref();
 }

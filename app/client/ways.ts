@@ -2,7 +2,12 @@
 import type { IncomingMessage } from "node:http";
 import type { Duplex, Readable } from "node:stream";
 import { WebSocket } from "ws";
-import { CONNECT_TCP, connectTcpPath, type Way } from "../protocol.ts";
+import {
+  CONNECT_TCP,
+  HEARTBEAT_FIELD,
+  connectTcpPath,
+  type Way,
+} from "../protocol.ts";
 import { CapsulePipe } from "../wire/capsulepipe.ts";
 import { Link, type Receiver } from "../wire/link.ts";
 import {
@@ -37,16 +42,29 @@ export class DialError extends Error {
   }
 }
 
-/**
- * Goes one way. The pipe is paused until somebody takes its octets.
- * @throws DialError
- */
-export async function goBy(way: Way, to: Destination): Promise<Pipe> {
-  if (way === "websocket") return byWebSocket(to);
-  return way === "connect" ? byConnect(to) : byUpgrade(to);
+/** A stream that leads there. */
+export interface Reached {
+  /** Paused until somebody takes its octets. */
+  readonly pipe: Pipe;
+  /** How often the relay beats and wants to hear from this side, where it says so. */
+  readonly heartbeatSeconds?: number | undefined;
 }
 
-async function byConnect(to: Destination): Promise<Pipe> {
+/**
+ * Goes one way.
+ * @throws DialError
+ */
+export async function goBy(way: Way, to: Destination): Promise<Reached> {
+  try {
+    if (way === "websocket") return { pipe: await byWebSocket(to) };
+    return await (way === "connect" ? byConnect(to) : byUpgrade(to));
+  } catch (error) {
+    if (error instanceof DialError) throw error;
+    throw new DialError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+async function byConnect(to: Destination): Promise<Reached> {
   const target = `${to.id}:${String(to.port)}`;
   const { link, early } = await ask(
     to,
@@ -54,22 +72,25 @@ async function byConnect(to: Destination): Promise<Pipe> {
     "connect",
     200,
   );
-  return primed(link, link, early);
+  return { pipe: primed(link, link, early) };
 }
 
-async function byUpgrade(to: Destination): Promise<Pipe> {
+async function byUpgrade(to: Destination): Promise<Reached> {
   const headers = {
     Connection: "Upgrade",
     Upgrade: CONNECT_TCP,
     "Capsule-Protocol": "?1",
   };
-  const { link, early } = await ask(
+  const { answer, link, early } = await ask(
     to,
     { method: "GET", path: connectTcpPath(to.id, to.port), headers },
     "upgrade",
     101,
   );
-  return primed(new CapsulePipe(link, UNOWNED, true), link, early);
+  const told = Number(answer.headers[HEARTBEAT_FIELD.toLowerCase()]);
+  const heartbeatSeconds = told > 0 ? told : undefined;
+  const pipe = new CapsulePipe(link, UNOWNED, heartbeatSeconds !== undefined);
+  return { pipe: primed(pipe, link, early), heartbeatSeconds };
 }
 
 function byWebSocket({ relay, id, port }: Destination): Promise<Pipe> {
@@ -94,7 +115,7 @@ function byWebSocket({ relay, id, port }: Destination): Promise<Pipe> {
       });
     });
     socket.on("open", () => {
-      const pipe = new WebSocketPipe(socket, UNOWNED);
+      const pipe = new WebSocketPipe(socket, UNOWNED, Infinity);
       pipe.pause();
       resolve(pipe);
     });
@@ -107,7 +128,7 @@ function ask(
   outbound: Outbound,
   granted: "connect" | "upgrade",
   status: number,
-): Promise<{ link: Link; early: Buffer }> {
+): Promise<{ answer: IncomingMessage; link: Link; early: Buffer }> {
   const { host } = to.relay.url;
   return new Promise((resolve, reject) => {
     const request = openRequest(to.relay, outbound);
@@ -138,9 +159,11 @@ function ask(
           return;
         }
         clearTimeout(deadline);
+        // Node would end this side with the other one, and lose what is still to be sent.
+        stream.allowHalfOpen = true;
         const link = new Link(stream, UNOWNED);
         link.pause();
-        resolve({ link, early });
+        resolve({ answer, link, early });
       },
     );
     request.on("response", (answer) => {

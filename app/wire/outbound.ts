@@ -32,7 +32,7 @@ export interface Outbound {
 export function outboundOptions({ url, ca }: Address): {
   agent: Agent;
 } & ConnectionOptions {
-  const proxy = getProxyForUrl(url.href);
+  const proxy = proxyFor(url);
   const secure = url.protocol === "https:";
   // A proxy is asked by CONNECT even for http:, for it would take our own CONNECTs and upgrades for itself.
   const agent =
@@ -71,6 +71,16 @@ export function openRequest(
   return url.protocol === "https:"
     ? httpsRequest(options)
     : httpRequest(options);
+}
+
+/** @throws RangeError for a proxy that cannot be spoken to */
+function proxyFor(url: URL): string {
+  const proxy = getProxyForUrl(url.href);
+  if (proxy === "" || (/^https?:/i.test(proxy) && URL.canParse(proxy)))
+    return proxy;
+  throw new RangeError(
+    "the proxy that the environment names is not a URL of http or https",
+  );
 }
 
 function hostOf(url: URL): string {

@@ -33,12 +33,14 @@ const server = createServer((socket) => {
       return;
     }
     text = "";
-    console.log(`asked ${method ?? ""} ${path}`);
     if (path === "/slow") slow.add(socket);
-    socket.write(
+    const part =
       PARTS[path] ??
-        `HTTP/1.1 200 OK\r\nContent-Length: ${String(path.length)}\r\n\r\n${path}`,
-    );
+      `HTTP/1.1 200 OK\r\nContent-Length: ${String(path.length)}\r\n\r\n${path}`;
+    // Said only when it has left: whoever is killed then cannot take it with him.
+    socket.write(part, () => {
+      console.log(`asked ${method ?? ""} ${path}`);
+    });
   });
 });
 process.stdin.on("data", () => {
