@@ -2,7 +2,12 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { parseArgs, type ParseArgsConfig } from "node:util";
-import { WAYS, readPort as readPortNumber, type Way } from "./protocol.ts";
+import {
+  WAYS,
+  isId,
+  readPort as readPortNumber,
+  type Way,
+} from "./protocol.ts";
 import {
   MIN_SECRET_LENGTH,
   SETTINGS,
@@ -283,6 +288,10 @@ function readDial(argv: readonly string[]): Command {
       "Name the relay, the id and a port from 1 to 65535: `rendezvous dial https://relay.example.com ID 22`.",
     );
   }
+  if (id !== undefined && !isId(id.toLowerCase()))
+    problems.push(
+      "The id must be one DNS label: a-z, 0-9 and inner hyphens, at most 63 characters.",
+    );
   const relay =
     url === undefined ? undefined : readUrl(url, "The relay", problems);
   const via = WAYS.find((way) => way === values["via"]);

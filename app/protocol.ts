@@ -12,7 +12,7 @@ export const PING_FIELD = "Rendezvous-Ping";
 export const PONG_FIELD = "Rendezvous-Pong";
 /** In the 200 to an agent: the URL at which visitors reach its hidden server. */
 export const VISIT_FIELD = "Rendezvous-Visit";
-/** In the 200 to an agent: seconds between two pings on an idle tunnel. */
+/** In the 200 to an agent: seconds between two pings on an idle tunnel. In the 101 to a connect-tcp visitor: between two heartbeats, either way. */
 export const HEARTBEAT_FIELD = "Rendezvous-Heartbeat";
 
 /** Marks the relay's own request for a TCP stream in a tunnel; a visitor's is taken away. */

@@ -3,19 +3,28 @@
 import { randomUUID } from "node:crypto";
 import type { Logger } from "pino";
 import type { FailureCode } from "../errors.ts";
-import { CONNECT_TCP, readConnectTcpPath, readPort } from "../protocol.ts";
+import {
+  CONNECT_TCP,
+  HEARTBEAT_FIELD,
+  readConnectTcpPath,
+  readPort,
+} from "../protocol.ts";
 import { CapsulePipe } from "../wire/capsulepipe.ts";
 import { fieldOf, readList, type RequestHead } from "../wire/head.ts";
 import type { Receiver } from "../wire/link.ts";
-import { tendPipe, type BeatingPipe, type Pipe } from "../wire/pipe.ts";
-import { splice } from "../wire/splice.ts";
-import { WebSocketPipe, acceptWebSocket } from "../wire/websocket.ts";
+import type { Pipe } from "../wire/pipe.ts";
+import {
+  WebSocketPipe,
+  acceptWebSocket,
+  isHandshake,
+} from "../wire/websocket.ts";
 import { Ask } from "./ask.ts";
 import type { Connection, Server } from "./connection.ts";
 import { clientOf, requestIdOf } from "./client.ts";
 import type { Client } from "./heads.ts";
 import type { Lot, Waiter } from "./lot.ts";
 import { hostToId } from "./naming.ts";
+import type { Streams } from "./streams.ts";
 import type { Tunnel } from "./tunnel.ts";
 
 const MAX_ATTEMPTS = 2;
@@ -23,8 +32,6 @@ const MAX_ATTEMPTS = 2;
 export interface DialOptions {
   readonly answerSeconds: number;
   readonly heartbeatSeconds: number;
-  /** A splice on which nothing moves for so long is ended; 0 is never. */
-  readonly idleSeconds: number;
   readonly trustProxy: number;
   readonly baseDomain: string | undefined;
   readonly pseudonym: string;
@@ -44,13 +51,15 @@ export interface Dial {
   connect(connection: Connection, request: RequestHead): void;
   /** A request below the connect-tcp template's path. */
   upgrade(connection: Connection, request: RequestHead): void;
-  /** Keeps the streams alive, and ends what has lasted too long. */
-  sweep(now: number): void;
 }
 
 /** Makes the door. */
-export function createDial(lot: Lot, options: DialOptions, log: Logger): Dial {
-  const streams = new Set<Stream>();
+export function createDial(
+  lot: Lot,
+  streams: Streams,
+  options: DialOptions,
+  log: Logger,
+): Dial {
   const around = { lot, options, log, streams };
   const begin = (
     connection: Connection,
@@ -67,9 +76,6 @@ export function createDial(lot: Lot, options: DialOptions, log: Logger): Dial {
     },
     upgrade(connection, request) {
       begin(connection, request, readUpgrade(request, options.baseDomain));
-    },
-    sweep(now) {
-      for (const stream of streams) stream.sweep(now, options);
     },
   };
 }
@@ -102,6 +108,9 @@ function readUpgrade(
   );
   if (upgrade === "websocket" && !offered.includes(CONNECT_TCP))
     return "upgrade_wanted";
+  // Answered before the agent is asked: it would have reached the service for nobody.
+  if (upgrade === "websocket" && !isHandshake(request.fields))
+    return "bad_request";
   const id = hostToId(place.host, baseDomain, true);
   return id === undefined
     ? "unknown_server"
@@ -112,7 +121,7 @@ interface Surroundings {
   readonly lot: Lot;
   readonly options: DialOptions;
   readonly log: Logger;
-  readonly streams: Set<Stream>;
+  readonly streams: Streams;
 }
 
 /** One TCP visit until it is spliced. */
@@ -236,8 +245,7 @@ class TcpVisit implements Waiter, Server {
     const { form } = this.#wanted;
     const { link, early } = this.#connection.take();
     if (form === "websocket") {
-      // The handshake is over within this call, or has failed and closed the link.
-      acceptWebSocket(
+      const accepted = acceptWebSocket(
         link,
         this.#request,
         CONNECT_TCP,
@@ -246,9 +254,15 @@ class TcpVisit implements Waiter, Server {
           this.#join(tunnel, new WebSocketPipe(socket, UNOWNED), hidden);
         },
       );
+      if (!accepted) {
+        tunnel.link.reset();
+        tunnel.leave();
+        return;
+      }
     } else if (form === "connect-tcp") {
       link.write(
-        `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${CONNECT_TCP}\r\nCapsule-Protocol: ?1\r\nProxy-Status: rendezvous\r\n\r\n`,
+        `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${CONNECT_TCP}\r\nCapsule-Protocol: ?1\r\n` +
+          `${HEARTBEAT_FIELD}: ${String(this.#around.options.heartbeatSeconds)}\r\nProxy-Status: rendezvous\r\n\r\n`,
       );
       this.#join(tunnel, new CapsulePipe(link, UNOWNED, false), hidden);
       if (early.length > 0) link.receiver.data(early);
@@ -264,44 +278,11 @@ class TcpVisit implements Waiter, Server {
   #join(tunnel: Tunnel, visitor: Pipe, hidden: Pipe): void {
     const { streams, log } = this.#around;
     const { id, port, form } = this.#wanted;
-    const stream = new Stream(visitor, hidden);
-    streams.add(stream);
-    splice(visitor, hidden, (octets) => {
-      streams.delete(stream);
+    streams.join(visitor, hidden, (octets) => {
       tunnel.gone();
       log.debug({ id, port, form, ...octets }, "a TCP visit is over");
     });
   }
-}
-
-/** Two pipes that are spliced, to be looked after. */
-class Stream {
-  readonly #pipes: readonly [Pipe, Pipe];
-  #moved = 0;
-  #movedAt = performance.now();
-
-  constructor(visitor: Pipe, hidden: Pipe) {
-    this.#pipes = [visitor, hidden];
-  }
-
-  sweep(now: number, { heartbeatSeconds, idleSeconds }: DialOptions): void {
-    for (const pipe of this.#pipes) {
-      if (isBeating(pipe)) tendPipe(pipe, now, heartbeatSeconds * 1000);
-    }
-    const [visitor, hidden] = this.#pipes;
-    const moved = visitor.received + hidden.received;
-    if (moved !== this.#moved) {
-      this.#moved = moved;
-      this.#movedAt = now;
-    } else if (idleSeconds > 0 && now - this.#movedAt > idleSeconds * 1000) {
-      visitor.reset();
-      hidden.reset();
-    }
-  }
-}
-
-function isBeating(pipe: Pipe): pipe is BeatingPipe {
-  return "beat" in pipe;
 }
 
 const UNOWNED: Receiver = { data() {}, end() {}, drain() {}, gone() {} };

@@ -7,13 +7,13 @@ import { isId } from "../protocol.ts";
 import type { RequestHead } from "../wire/head.ts";
 import type { Link, Receiver } from "../wire/link.ts";
 import type { Pipe } from "../wire/pipe.ts";
-import { splice } from "../wire/splice.ts";
 import { Ask } from "./ask.ts";
 import type { Auth } from "./auth.ts";
 import type { Connection, Server } from "./connection.ts";
 import { clientOf } from "./client.ts";
 import type { Client } from "./heads.ts";
 import type { Lot } from "./lot.ts";
+import type { Streams } from "./streams.ts";
 import { Tunnel } from "./tunnel.ts";
 
 /** A cookie line, its LF included. */
@@ -23,6 +23,8 @@ const LINE_MILLISECONDS = 10 * 1000;
 const IDLE_MILLISECONDS = 60 * 60 * 1000;
 /** Look-ups that one id remembers; the oldest cookie goes first. */
 const MAX_INITIATORS = 1024;
+/** Places that were handed out with look-ups and are remembered; the oldest goes first. */
+const MAX_PLACES = 1024;
 /** The port of an agent's tunnel that a generic visitor means. */
 const HTTP_PORT = 80;
 
@@ -31,6 +33,7 @@ const LINE = /^([RI])([0-9a-f-]{36})\r?\n$/;
 const LF = 0x0a;
 
 export interface GenericOptions {
+  readonly answerSeconds: number;
   readonly trustProxy: number;
   readonly heartbeatSeconds: number;
   readonly publicUrl: string | undefined;
@@ -42,8 +45,8 @@ export interface GenericOptions {
 /** What two sides need to meet. */
 interface Meeting {
   readonly id: string;
-  /** The `host:port` that was handed out, for the CONNECT that comes to it. */
-  readonly authority: string;
+  /** The `host:port` that was handed out to the responder, for the CONNECT that comes to it. */
+  readonly authority: string | undefined;
   /** The responder's cookie; undefined when the server is parked by CONNECT. */
   readonly responder: string | undefined;
   /** Cookies of those who looked the id up, oldest first. A cookie that was used is taken out. */
@@ -57,16 +60,28 @@ interface Meeting {
 export class Generic {
   readonly #lot: Lot;
   readonly #auth: Auth;
+  readonly #streams: Streams;
   readonly #options: GenericOptions;
   readonly #log: Logger;
   /** Meetings by id: the last registration wins. sweep() removes what is idle. */
   readonly #meetings = new Map<string, Meeting>();
+  /** Each `host:port` that look-ups handed out, and when it last was: who looks up may know the relay by another name than the responder. */
+  readonly #places = new Map<string, number>();
   /** Links whose cookie line is awaited. */
   readonly #lines = new Set<CookieLine>();
+  /** Questions to agents that are not answered, and when they were asked. */
+  readonly #asks = new Map<Ask, { at: number; link: Link }>();
 
-  constructor(lot: Lot, auth: Auth, options: GenericOptions, log: Logger) {
+  constructor(
+    lot: Lot,
+    auth: Auth,
+    streams: Streams,
+    options: GenericOptions,
+    log: Logger,
+  ) {
     this.#lot = lot;
     this.#auth = auth;
+    this.#streams = streams;
     this.#options = options;
     this.#log = log;
   }
@@ -80,8 +95,10 @@ export class Generic {
 
   /** Whether a CONNECT to `authority` comes to meet. */
   isAt(authority: string): boolean {
+    const place = authority.toLowerCase();
+    if (this.#places.has(place)) return true;
     for (const meeting of this.#meetings.values())
-      if (meeting.authority === authority.toLowerCase()) return true;
+      if (meeting.authority === place) return true;
     return false;
   }
 
@@ -136,6 +153,14 @@ export class Generic {
     for (const meeting of this.#meetings.values()) {
       if (now - meeting.usedAt > IDLE_MILLISECONDS)
         this.#meetings.delete(meeting.id);
+    }
+    for (const [place, usedAt] of this.#places)
+      if (now - usedAt > IDLE_MILLISECONDS) this.#places.delete(place);
+    for (const [ask, { at, link }] of this.#asks) {
+      if (now - at < this.#options.answerSeconds * 1000) continue;
+      this.#asks.delete(ask);
+      ask.giveUp();
+      refuseLink(link, "no answer");
     }
   }
 
@@ -198,7 +223,7 @@ export class Generic {
     if (meeting === undefined && this.#lot.has(id)) {
       meeting = {
         id,
-        authority: `${place.host}:${String(place.port)}`,
+        authority: undefined,
         responder: undefined,
         initiators: new Set(),
         waiting: undefined,
@@ -211,6 +236,7 @@ export class Generic {
       return;
     }
     meeting.usedAt = performance.now();
+    this.#remember(`${place.host}:${String(place.port)}`);
     const cookie = randomUUID();
     meeting.initiators.add(cookie);
     for (const oldest of meeting.initiators) {
@@ -218,6 +244,15 @@ export class Generic {
       meeting.initiators.delete(oldest);
     }
     reply(connection, 200, { result: { ...place, cookie: `I${cookie}` } });
+  }
+
+  #remember(place: string): void {
+    this.#places.delete(place);
+    this.#places.set(place, performance.now());
+    for (const oldest of this.#places.keys()) {
+      if (this.#places.size <= MAX_PLACES) break;
+      this.#places.delete(oldest);
+    }
   }
 
   /** Where both sides are to come. */
@@ -303,19 +338,24 @@ export class Generic {
     };
     const ask = new Ask(tunnel, question, {
       reached: (pipe, capsules) => {
+        this.#asks.delete(ask);
         this.#join(link, tunnel, pipe, early);
         if (capsules.length > 0) tunnel.link.receiver.data(capsules);
       },
       refused: () => {
+        this.#asks.delete(ask);
         refuseLink(link, "not ready");
       },
       lost: () => {
+        this.#asks.delete(ask);
         refuseLink(link, "not ready");
       },
     });
+    this.#asks.set(ask, { at: performance.now(), link });
     link.receiver = {
       ...CLOSING,
       gone: () => {
+        this.#asks.delete(ask);
         ask.giveUp();
       },
     };
@@ -323,7 +363,7 @@ export class Generic {
 
   #join(link: Link, tunnel: Tunnel, hidden: Pipe, early: Buffer): void {
     link.write(OK);
-    splice(link, hidden, (octets) => {
+    this.#streams.join(link, hidden, (octets) => {
       tunnel.gone();
       this.#log.debug({ id: tunnel.id, ...octets }, "a generic visit is over");
     });

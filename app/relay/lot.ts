@@ -71,6 +71,11 @@ export class Lot {
     return (this.#servers.get(id)?.tunnels.size ?? 0) > 0;
   }
 
+  /** Whether one is here, or was not long ago. */
+  knows(id: string): boolean {
+    return this.has(id) || this.#servers.get(id)?.goneAt !== undefined;
+  }
+
   /** Counts a tunnel in. It can be claimed only after park(). */
   admit(tunnel: Tunnel): void {
     this.#server(tunnel.id).tunnels.add(tunnel);
@@ -84,13 +89,19 @@ export class Lot {
       return;
     }
     const server = this.#server(tunnel.id);
+    let passedOver = false;
     for (const waiter of server.waiting.keys()) {
-      if (waiter.needsFresh && tunnel.used) continue;
+      if (waiter.needsFresh && tunnel.used) {
+        passedOver = true;
+        continue;
+      }
       this.leave(tunnel.id, waiter);
       waiter.serve(tunnel);
       return;
     }
-    server.idle.push(tunnel);
+    // Whoever waits for a fresh one gets it when this one makes room for it.
+    if (passedOver) tunnel.leave();
+    else server.idle.push(tunnel);
   }
 
   /**
@@ -144,12 +155,9 @@ export class Lot {
   wait(id: string, waiter: Waiter): FailureCode | undefined {
     if (this.#draining) return "draining";
     const known = this.#servers.get(id);
-    const seen =
-      known !== undefined &&
-      (known.tunnels.size > 0 || known.goneAt !== undefined);
     const deadline = performance.now() + this.#options.holdSeconds * 1000;
     if (
-      !seen &&
+      !this.knows(id) &&
       performance.now() - this.#startedAt >= this.#options.holdSeconds * 1000
     )
       return "unknown_server";

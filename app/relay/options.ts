@@ -59,7 +59,7 @@ export const MIN_SECRET_LENGTH = 32;
 export const SETTINGS = {
   relaySecret: {
     variable: "RELAY_SECRET",
-    schema: z.string().min(MIN_SECRET_LENGTH),
+    schema: z.string().trim().min(MIN_SECRET_LENGTH),
     must: `a text of ${String(MIN_SECRET_LENGTH)} characters or more (\`openssl rand -hex 32\` makes one)`,
     byDefault: "",
     leftOut: "one that is made at the start, outside production",

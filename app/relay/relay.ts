@@ -19,6 +19,7 @@ import { hostToId, nameServer } from "./naming.ts";
 import { checkSettings, type RelaySettings } from "./options.ts";
 import { Pages } from "./pages.ts";
 import { createPark } from "./park.ts";
+import { Streams } from "./streams.ts";
 
 /** How often deadlines are looked at: one timer for all of them. */
 const SWEEP_MILLISECONDS = 250;
@@ -31,7 +32,10 @@ export interface Relay {
   readonly server: Server;
   /** The generic protocol's plain port, for GENERIC_PORT; it need not listen. */
   readonly genericServer: Server;
-  readonly counts: () => LotCounts & { readonly connections: number };
+  readonly counts: () => LotCounts & {
+    readonly connections: number;
+    readonly pages: number;
+  };
   /** Stops: nobody new comes in, what is under way may finish within DRAIN_SECONDS, then all is closed. Called again, it closes all at once. */
   readonly drain: () => Promise<void>;
 }
@@ -58,8 +62,9 @@ export function createRelay(
   const pages = new Pages({ ...options, draining: () => draining }, log);
   const park = createPark(lot, auth, options, log);
   const forward = createForward(lot, options, log);
-  const generic = new Generic(lot, auth, options, log);
-  const dial = createDial(lot, options, log);
+  const streams = new Streams(options);
+  const generic = new Generic(lot, auth, streams, options, log);
+  const dial = createDial(lot, streams, options, log);
   const connections = new Set<Connection>();
   const sockets = new Set<Duplex>();
 
@@ -105,10 +110,10 @@ export function createRelay(
     }
   }
 
-  /** A hidden server that is here goes before the relay's own name, whatever it was given out as. */
+  /** A hidden server that is here, or was, goes before the relay's own name, whatever it was given out as. */
   function comesToMeet(authority: string): boolean {
     const id = hostToId(authority, options.baseDomain, true);
-    return generic.isAt(authority) && (id === undefined || !lot.has(id));
+    return generic.isAt(authority) && (id === undefined || !lot.knows(id));
   }
 
   /** A bug costs its request, and is logged whole. */
@@ -184,7 +189,7 @@ export function createRelay(
   const sweep = (): void => {
     const now = performance.now();
     auth.sweep();
-    dial.sweep(now);
+    streams.sweep(now);
     generic.sweep(now);
     lot.sweep(now);
     for (const tunnel of lot.tunnels()) tunnel.sweep(now);
@@ -234,7 +239,11 @@ export function createRelay(
     server,
     genericServer,
     drain,
-    counts: () => ({ ...lot.counts, connections: connections.size }),
+    counts: () => ({
+      ...lot.counts,
+      connections: connections.size,
+      pages: pages.count,
+    }),
   };
 }
 

@@ -15,6 +15,8 @@ const USED_IDLE_MILLISECONDS = 4 * 1000;
 /** How long the other side has to close after we have. */
 const LEAVING_MILLISECONDS = 5 * 1000;
 const MAX_PONG_OCTETS = 4 * 1024;
+/** What a responder may say before it is met. */
+const MAX_EARLY_OCTETS = 16 * 1024;
 
 // Nonces need not be secret: they tie an answer to its ping.
 const noncePrefix = randomBytes(6).toString("hex");
@@ -133,8 +135,18 @@ export class Tunnel implements Receiver {
 
   data(octets: Buffer): void {
     if (this.#state === "proving") this.#readPong(octets);
-    // Nothing may come on an idle tunnel: it would be taken for the answer to the next request.
-    else if (this.#state === "idle") this.link.destroy();
+    else if (this.#state === "idle") this.#keep(octets);
+  }
+
+  /** Nothing may come on an idle tunnel, for it would be taken for the answer to the next request; but a responder may speak first. */
+  #keep(octets: Buffer): void {
+    const early = this.#early ?? Buffer.alloc(0);
+    if (
+      this.#greeting === undefined ||
+      early.length + octets.length > MAX_EARLY_OCTETS
+    )
+      this.link.destroy();
+    else this.#early = Buffer.concat([early, octets]);
   }
 
   end(): void {

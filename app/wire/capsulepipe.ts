@@ -16,19 +16,20 @@ export class CapsulePipe implements BeatingPipe {
   sent = 0;
   heardAt = performance.now();
   sentAt = performance.now();
-  /** The other side has sent an empty DATA capsule, or is known to. */
-  expectsBeats: boolean;
   over = false;
   readonly #link: Link;
   readonly #reader: CapsuleReader;
+  /** The other side has sent an empty DATA capsule, or is known to. */
+  #beats: boolean;
+  #paused = false;
   #ended = false;
   #endTold = false;
 
   /** From now on the link's octets are capsules; `receiver` takes what is in them. */
-  constructor(link: Link, receiver: Receiver, expectsBeats: boolean) {
+  constructor(link: Link, receiver: Receiver, beats: boolean) {
     this.#link = link;
     this.receiver = receiver;
-    this.expectsBeats = expectsBeats;
+    this.#beats = beats;
     this.#reader = new CapsuleReader((octets) => {
       this.received += octets.length;
       this.receiver.data(octets);
@@ -50,6 +51,11 @@ export class CapsulePipe implements BeatingPipe {
       },
     };
     if (link.over) link.receiver.gone(false);
+  }
+
+  /** Whoever has ended cannot beat any more, and who is not read cannot be heard. */
+  get expectsBeats(): boolean {
+    return this.#beats && !this.#endTold && !this.#paused;
   }
 
   write(octets: Buffer): boolean {
@@ -74,10 +80,13 @@ export class CapsulePipe implements BeatingPipe {
   }
 
   pause(): void {
+    this.#paused = true;
     this.#link.pause();
   }
 
   resume(): void {
+    if (this.#paused) this.heardAt = performance.now();
+    this.#paused = false;
     this.#link.resume();
   }
 
@@ -96,7 +105,7 @@ export class CapsulePipe implements BeatingPipe {
       this.#link.reset();
       return;
     }
-    this.expectsBeats ||= this.#reader.beaten;
+    this.#beats ||= this.#reader.beaten;
     if (!this.#reader.ended || this.#endTold) return;
     this.#endTold = true;
     this.receiver.end();

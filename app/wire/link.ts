@@ -18,6 +18,8 @@ export interface Receiver {
 /** Up to here one copy is cheaper than a write of two pieces. */
 const MAX_JOINED_OCTETS = 16 * 1024;
 
+const NOTHING = Buffer.alloc(0);
+
 const LINK = Symbol("link");
 interface Linked extends Duplex {
   [LINK]?: Link | undefined;
@@ -151,6 +153,13 @@ export class Link {
   }
 
   /** For the shared listeners. */
+  finish(): void {
+    // libuv takes a RST right behind the last octets for an end. A write of nothing finds out.
+    if (this.#isPlain && !this.ended) this.stream.write(NOTHING);
+    if (!this.stream.errored) this.receiver.end();
+  }
+
+  /** For the shared listeners. */
   fail(): void {
     this.#failed = true;
   }
@@ -187,7 +196,7 @@ function onData(this: Linked, octets: Buffer): void {
 }
 
 function onEnd(this: Linked): void {
-  this[LINK]?.receiver.end();
+  this[LINK]?.finish();
 }
 
 function onDrain(this: Linked): void {

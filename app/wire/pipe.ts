@@ -25,7 +25,7 @@ export interface BeatingPipe extends Pipe {
   /** Milliseconds of the monotonic clock when anything last came, and was last sent. */
   readonly heardAt: number;
   readonly sentAt: number;
-  /** The other side beats too, so that its silence means that it is gone. */
+  /** The other side beats too and could be heard, so that its silence means that it is gone. */
   readonly expectsBeats: boolean;
   beat(): void;
 }

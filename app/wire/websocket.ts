@@ -1,6 +1,7 @@
 // A TCP stream in the binary messages of a WebSocket (RFC 6455). An empty message is the end of a direction, for a close frame ends both.
 import { IncomingMessage } from "node:http";
 import { WebSocket, WebSocketServer } from "ws";
+import { fieldOf } from "./head.ts";
 import type { Link, Receiver } from "./link.ts";
 import type { BeatingPipe } from "./pipe.ts";
 import { PipeStream } from "./pipestream.ts";
@@ -13,6 +14,8 @@ const MAX_BACKLOG_OCTETS = 256 * 1024;
 const CLOSING_MILLISECONDS = 2 * 1000;
 
 const CLEAN = 1000;
+/** What a close without a code is told as: a browser's plain close(). */
+const NO_CODE = 1005;
 const UNSUPPORTED = 1003;
 /** Our own: the stream was cut (4000 to 4999 are for applications, RFC 6455 7.4.2). */
 const CUT = 4000;
@@ -23,18 +26,25 @@ export class WebSocketPipe implements BeatingPipe {
   sent = 0;
   heardAt = performance.now();
   sentAt = performance.now();
-  // Every WebSocket answers pings.
-  readonly expectsBeats = true;
   over = false;
   readonly #socket: WebSocket;
+  readonly #patience: number;
   #waiting = false;
+  /** We have closed it for a reason that is no end, whatever the other side says to that. */
+  #broken = false;
   #ended = false;
   #endTold = false;
   #closing: NodeJS.Timeout | undefined;
 
-  constructor(socket: WebSocket, receiver: Receiver) {
+  /** `patience`: milliseconds of silence after this side's end that end the other direction too; none for one that knows the empty message. */
+  constructor(
+    socket: WebSocket,
+    receiver: Receiver,
+    patience = CLOSING_MILLISECONDS,
+  ) {
     this.#socket = socket;
     this.receiver = receiver;
+    this.#patience = patience;
     const heard = (): void => {
       this.heardAt = performance.now();
     };
@@ -47,9 +57,15 @@ export class WebSocketPipe implements BeatingPipe {
     socket.on("close", (code) => {
       clearTimeout(this.#closing);
       this.over = true;
-      if (code === CLEAN) this.#tellEnd();
-      this.receiver.gone(code === CLEAN);
+      const clean = (code === CLEAN || code === NO_CODE) && !this.#broken;
+      if (clean) this.#tellEnd();
+      this.receiver.gone(clean);
     });
+  }
+
+  /** Every WebSocket answers pings; but who is not read cannot be heard. */
+  get expectsBeats(): boolean {
+    return !this.#socket.isPaused;
   }
 
   write(octets: Buffer): boolean {
@@ -74,19 +90,21 @@ export class WebSocketPipe implements BeatingPipe {
       () => undefined,
     );
     if (this.#endTold) this.#socket.close(CLEAN);
-    else
+    else if (Number.isFinite(this.#patience))
       this.#closing = setTimeout(() => {
         this.#socket.close(CLEAN);
-      }, CLOSING_MILLISECONDS);
+      }, this.#patience);
   }
 
   reset(): void {
+    this.#broken = true;
     if (this.#socket.readyState !== WebSocket.OPEN) {
       this.#socket.terminate();
       return;
     }
     this.#socket.close(CUT, "the stream was cut");
-    this.#closing ??= setTimeout(() => {
+    clearTimeout(this.#closing);
+    this.#closing = setTimeout(() => {
       this.#socket.terminate();
     }, CLOSING_MILLISECONDS);
   }
@@ -96,6 +114,7 @@ export class WebSocketPipe implements BeatingPipe {
   }
 
   resume(): void {
+    if (this.#socket.isPaused) this.heardAt = performance.now();
     this.#socket.resume();
   }
 
@@ -112,7 +131,9 @@ export class WebSocketPipe implements BeatingPipe {
   };
 
   #take(octets: Buffer, isBinary: boolean): void {
+    if (this.#broken) return;
     if (!isBinary) {
+      this.#broken = true;
       this.#socket.close(UNSUPPORTED, "binary messages only");
       return;
     }
@@ -132,6 +153,10 @@ export class WebSocketPipe implements BeatingPipe {
   }
 }
 
+const VERSION = "13";
+/** 16 octets in base64. */
+const KEY = /^[+/0-9A-Za-z]{22}==$/;
+
 /** What the handshake needs to know of a request. */
 export interface Handshake {
   readonly target: string;
@@ -145,9 +170,17 @@ const server = new WebSocketServer({
   handleProtocols: (offered) => offered.values().next().value ?? false,
 });
 
+/** Whether the fields of a request for `Upgrade: websocket` are a handshake that can be accepted (RFC 6455 4.2.1). */
+export function isHandshake(fields: readonly string[]): boolean {
+  const version = fieldOf(fields, "sec-websocket-version");
+  const key = fieldOf(fields, "sec-websocket-key") ?? "";
+  return version === VERSION && KEY.test(key);
+}
+
 /**
  * Answers a WebSocket handshake on a link, and gives the WebSocket. A bad one is answered by ws itself, and closed.
  * `early` are the octets that came after the request; `protocol` is the one to choose.
+ * The handshake is over within this call; false means that it has failed and the link is being closed.
  */
 export function acceptWebSocket(
   link: Link,
@@ -155,7 +188,7 @@ export function acceptWebSocket(
   protocol: string,
   early: Buffer,
   accepted: (socket: WebSocket) => void,
-): void {
+): boolean {
   const stream = new PipeStream(link);
   const request = new IncomingMessage(stream as never);
   request.method = "GET";
@@ -167,5 +200,10 @@ export function acceptWebSocket(
   // Of what was offered only this one is meant here.
   request.headers["sec-websocket-protocol"] = protocol;
   delete request.headers["sec-websocket-extensions"];
-  server.handleUpgrade(request, stream, early, accepted);
+  let done = false;
+  server.handleUpgrade(request, stream, early, (socket) => {
+    done = true;
+    accepted(socket);
+  });
+  return done;
 }

@@ -1,0 +1,65 @@
+// TCP visits that are spliced: kept alive by heartbeats, and ended when nothing moves for too long.
+import { tendPipe, type BeatingPipe, type Pipe } from "../wire/pipe.ts";
+import { splice, type Spliced } from "../wire/splice.ts";
+
+export interface StreamOptions {
+  readonly heartbeatSeconds: number;
+  /** A splice on which nothing moves for so long is ended; 0 is never. */
+  readonly idleSeconds: number;
+}
+
+/** Every TCP visit under way. */
+export class Streams {
+  readonly #options: StreamOptions;
+  /** join() takes a stream out when both its pipes are done. */
+  readonly #streams = new Set<Stream>();
+
+  constructor(options: StreamOptions) {
+    this.#options = options;
+  }
+
+  /** Splices two pipes, and looks after them until both are done. */
+  join(visitor: Pipe, hidden: Pipe, done: (octets: Spliced) => void): void {
+    const stream = new Stream(visitor, hidden);
+    this.#streams.add(stream);
+    splice(visitor, hidden, (octets) => {
+      this.#streams.delete(stream);
+      done(octets);
+    });
+  }
+
+  /** Beats, and ends what is silent. `now` is of the monotonic clock. */
+  sweep(now: number): void {
+    for (const stream of this.#streams) stream.sweep(now, this.#options);
+  }
+}
+
+/** Two pipes that are spliced. */
+class Stream {
+  readonly #pipes: readonly [Pipe, Pipe];
+  #moved = 0;
+  #movedAt = performance.now();
+
+  constructor(visitor: Pipe, hidden: Pipe) {
+    this.#pipes = [visitor, hidden];
+  }
+
+  sweep(now: number, { heartbeatSeconds, idleSeconds }: StreamOptions): void {
+    for (const pipe of this.#pipes) {
+      if (isBeating(pipe)) tendPipe(pipe, now, heartbeatSeconds * 1000);
+    }
+    const [visitor, hidden] = this.#pipes;
+    const moved = visitor.received + hidden.received;
+    if (moved !== this.#moved) {
+      this.#moved = moved;
+      this.#movedAt = now;
+    } else if (idleSeconds > 0 && now - this.#movedAt > idleSeconds * 1000) {
+      visitor.reset();
+      hidden.reset();
+    }
+  }
+}
+
+function isBeating(pipe: Pipe): pipe is BeatingPipe {
+  return "beat" in pipe;
+}
