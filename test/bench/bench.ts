@@ -1,13 +1,14 @@
-// `npm run bench`: wrk against haproxy and against the relay in the same place, in turns, and how the two compare.
-//   --rounds N (5)    --seconds N, for each measurement (3)    --only 1k|64k|10m
+// `npm run bench`: haproxy and the relay in the same place, loaded in turns, and how the two compare: HTTP by wrk, TCP by tcpload.ts.
+//   --rounds N (5)    --seconds N, for each measurement (3)    --only 1k|64k|10m|tcp
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { mochaHooks } from "../support/cleanup.ts";
 import { isThere } from "../support/programs.ts";
 import { measure } from "./load.ts";
 import { SIZES, type Size } from "./sizes.ts";
-import { setStage, type Proxy } from "./stage.ts";
+import { build, setStage, type Proxy } from "./stage.ts";
 import { table, verdicts, type Result, type Round } from "./table.ts";
+import { compareTcp } from "./tcp.ts";
 
 /** Where Debian has what the benchmark needs. */
 const PACKAGES = { wrk: "wrk", haproxy: "haproxy", taskset: "util-linux" };
@@ -17,7 +18,9 @@ const WARM_UP_SECONDS = 1;
 interface Plan {
   readonly rounds: number;
   readonly seconds: number;
+  /** Of HTTP visits; none of them where only TCP is wanted. */
   readonly sizes: readonly Size[];
+  readonly tcp: boolean;
 }
 
 /** Something that the user can put right; told without a stack. */
@@ -26,6 +29,12 @@ class Unfit extends Error {}
 async function main(): Promise<void> {
   const plan = readPlan();
   checkMachine();
+  await build();
+  if (plan.sizes.length > 0) await compareHttp(plan);
+  if (plan.tcp) await compareTcp(plan);
+}
+
+async function compareHttp(plan: Plan): Promise<void> {
   const proxies = await setStage();
   const results: Result[] = [];
   for (const size of plan.sizes)
@@ -67,14 +76,16 @@ function readPlan(): Plan {
   const sizes = SIZES.filter(
     ({ name }) => values.only === undefined || values.only === name,
   );
-  if (sizes.length === 0)
+  const tcp = values.only === undefined || values.only === "tcp";
+  if (sizes.length === 0 && !tcp)
     throw new Unfit(
-      `--only must be one of ${SIZES.map(({ name }) => name).join(", ")}.`,
+      `--only must be one of ${SIZES.map(({ name }) => name).join(", ")}, tcp.`,
     );
   return {
     rounds: readCount("--rounds", values.rounds),
     seconds: readCount("--seconds", values.seconds),
     sizes,
+    tcp,
   };
 }
 

@@ -87,7 +87,7 @@ export async function measure(
 }
 
 /** User and system time of a process with all its threads (proc(5), fields 14 and 15 of stat). */
-function cpuSeconds(pid: number): number {
+export function cpuSeconds(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
   // The second field is the program's name, in parentheses, and may have spaces.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");

@@ -31,67 +31,92 @@ export interface Proxy {
   readonly url: (size: Size) => string;
 }
 
-/** Starts everybody; cleanup.ts ends them. The relay is the product as it is built. */
-export async function setStage(): Promise<readonly Proxy[]> {
+/** Makes the relay that is to be measured: the product as it is built. */
+export async function build(): Promise<void> {
   const built = await within(
     BUILD_SECONDS,
     "the build",
     run("npm", ["run", "build"], { cwd: PROJECT }),
   );
   if (built.code !== 0) throw new Error(`The build failed:\n${built.output}`);
-  const directory = scratch();
-  const [relayPort, haproxyPort] = [await freePort(), await freePort()];
-  const relaySecret = randomBytes(32).toString("hex");
+}
 
-  const relay = start(
+/** Starts everybody; cleanup.ts ends them. */
+export async function setStage(): Promise<readonly Proxy[]> {
+  const relay = await startRelay();
+  const hidden = startNode(HIDDEN, [relay.url(ID)]);
+  const parked = hidden.prints(/listening on (\d+)\n[^]*parked/);
+  const [, hiddenPort = ""] = await up(hidden, "the hidden server", parked);
+  const haproxy = await startHaproxy((port) => httpProxy(port, hiddenPort));
+  return [
+    {
+      name: "haproxy",
+      pid: haproxy.pid,
+      url: ({ name }) => `http://127.0.0.1:${haproxy.port}/${name}`,
+    },
+    {
+      name: "relay",
+      pid: relay.pid,
+      url: ({ name }) =>
+        `http://127.0.0.1:${relay.port}/${name}?rendezvous=${ID}`,
+    },
+  ];
+}
+
+/** Who can be measured: by the port that it listens on. */
+export interface Listening {
+  readonly pid: number;
+  readonly port: number;
+}
+
+/** Starts a relay; `url` has an id and its secret, to park with. */
+export async function startRelay(
+  env: NodeJS.ProcessEnv = {},
+): Promise<Listening & { readonly url: (id: string) => string }> {
+  const port = await freePort();
+  const relaySecret = randomBytes(32).toString("hex");
+  const program = start(
     PROXY_CORE,
     process.execPath,
     [join(PROJECT, "dist/bin/relay.js")],
     {
       // Not the project, for it may have an .env.
-      cwd: directory,
+      cwd: scratch(),
       env: {
         NODE_ENV: "production",
         RELAY_SECRET: relaySecret,
         HOST: "127.0.0.1",
-        PORT: String(relayPort),
+        PORT: String(port),
         LOG_LEVEL: "warn",
+        ...env,
       },
     },
   );
-  await up(relay, "the relay", listening(relayPort));
-
-  const { url } = issue(ID, {
+  await up(program, "the relay", listening(port));
+  const options = {
     ...checkSettings({ relaySecret }),
-    relay: new URL(`http://127.0.0.1:${relayPort}`),
-  });
+    relay: new URL(`http://127.0.0.1:${port}`),
+  };
+  return { pid: pidOf(program), port, url: (id) => issue(id, options).url };
+}
+
+/** Starts haproxy with the configuration that there is for a port. */
+export async function startHaproxy(
+  configurationFor: (port: number) => string,
+): Promise<Listening> {
+  const port = await freePort();
+  const file = join(scratch(), "haproxy.cfg");
+  writeFileSync(file, configurationFor(port));
+  const haproxy = start(PROXY_CORE, "haproxy", ["-db", "-f", file]);
+  await up(haproxy, "haproxy", listening(port));
+  return { pid: pidOf(haproxy), port };
+}
+
+/** Starts one of our own programs on the other core. */
+export function startNode(script: string, args: readonly string[]): Program {
   // The flags of this process have tsx in them.
-  const hidden = start(LOAD_CORE, process.execPath, [
-    ...process.execArgv,
-    HIDDEN,
-    url,
-  ]);
-  const parked = hidden.prints(/listening on (\d+)\n[^]*parked/);
-  const [, hiddenPort = ""] = await up(hidden, "the hidden server", parked);
-
-  const configuration = join(directory, "haproxy.cfg");
-  writeFileSync(configuration, haproxyConfiguration(haproxyPort, hiddenPort));
-  const haproxy = start(PROXY_CORE, "haproxy", ["-db", "-f", configuration]);
-  await up(haproxy, "haproxy", listening(haproxyPort));
-
-  return [
-    {
-      name: "haproxy",
-      pid: pidOf(haproxy),
-      url: ({ name }) => `http://127.0.0.1:${haproxyPort}/${name}`,
-    },
-    {
-      name: "relay",
-      pid: pidOf(relay),
-      url: ({ name }) =>
-        `http://127.0.0.1:${relayPort}/${name}?rendezvous=${ID}`,
-    },
-  ];
+  const flags = [...process.execArgv, script, ...args];
+  return start(LOAD_CORE, process.execPath, flags);
 }
 
 /** A command line that keeps a program to one core. taskset becomes the program, so that its pid is the program's. */
@@ -135,7 +160,7 @@ function start(
 }
 
 /** Waits until a program is ready, unless it ends or takes too long; then what it said is the reason. */
-async function up<T>(
+export async function up<T>(
   program: Program,
   name: string,
   ready: Promise<T>,
@@ -163,7 +188,7 @@ function pidOf({ child }: Program): number {
 }
 
 /** HTTP keep-alive on both sides, one thread, and connections to the server shared by all visitors, as the relay's tunnels are. */
-function haproxyConfiguration(port: number, serverPort: string): string {
+function httpProxy(port: number, serverPort: string): string {
   return `global
   nbthread 1
   maxconn 4096

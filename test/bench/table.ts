@@ -67,7 +67,7 @@ function ratio(rounds: readonly Round[], of: keyof Measurement): number {
   return median(rounds.map(({ haproxy, relay }) => relay[of] / haproxy[of]));
 }
 
-function median(values: readonly number[]): number {
+export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const middle = (sorted.length - 1) / 2;
   const [low, high] = [sorted[Math.floor(middle)], sorted[Math.ceil(middle)]];
@@ -85,6 +85,6 @@ function row(name: string, cells: readonly string[]): string {
   );
 }
 
-function word(met: boolean): string {
+export function word(met: boolean): string {
   return met ? "met" : "NOT MET";
 }
