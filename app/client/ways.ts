@@ -22,6 +22,8 @@ import { WebSocketPipe } from "../wire/websocket.ts";
 /** How long one way may take to be granted or refused: the relay waits for the service as long. */
 const WAY_MILLISECONDS = 45 * 1000;
 const MAX_PROBLEM_OCTETS = 16 * 1024;
+/** How long the reason for a refusal may take, after its head. */
+const PROBLEM_MILLISECONDS = 2 * 1000;
 
 export interface Destination {
   readonly relay: Address;
@@ -109,7 +111,7 @@ function byWebSocket({ relay, id, port }: Destination): Promise<Pipe> {
       );
     });
     socket.on("unexpected-response", (_request, answer) => {
-      void readProblem(answer.statusCode ?? 0, answer).then((problem) => {
+      void readProblem(answer, answer).then((problem) => {
         socket.terminate();
         reject(problem);
       });
@@ -142,10 +144,10 @@ function ask(
     const refused = (
       answer: IncomingMessage,
       body: Readable,
-      early: string,
+      early: Buffer,
     ): void => {
       clearTimeout(deadline);
-      void readProblem(answer.statusCode ?? 0, body, early).then((problem) => {
+      void readProblem(answer, body, early).then((problem) => {
         body.destroy();
         reject(problem);
       });
@@ -155,7 +157,7 @@ function ask(
       (answer: IncomingMessage, stream: Duplex, early: Buffer) => {
         stream.on("error", () => undefined);
         if (answer.statusCode !== status) {
-          refused(answer, stream, early.toString());
+          refused(answer, stream, early);
           return;
         }
         clearTimeout(deadline);
@@ -167,7 +169,7 @@ function ask(
       },
     );
     request.on("response", (answer) => {
-      refused(answer, answer, "");
+      refused(answer, answer, NOTHING);
     });
     request.on("error", (error) => {
       clearTimeout(deadline);
@@ -190,21 +192,30 @@ function primed(pipe: Pipe, link: Link, early: Buffer): Pipe {
 
 /** Why the relay, or whoever answered in its place, said no. */
 async function readProblem(
-  status: number,
+  answer: IncomingMessage,
   body: Readable,
-  early = "",
+  early = NOTHING,
 ): Promise<DialError> {
-  let text = early;
-  const timer = setTimeout(() => body.destroy(), WAY_MILLISECONDS);
+  const status = answer.statusCode ?? 0;
+  // After a CONNECT Node gives the connection instead of a body; it may stay open.
+  const length = Number(answer.headers["content-length"] ?? Infinity);
+  const most = Math.min(length, MAX_PROBLEM_OCTETS);
+  const pieces = [early];
+  let count = early.length;
+  const timer = setTimeout(() => body.destroy(), PROBLEM_MILLISECONDS);
   try {
-    for await (const octets of body) {
-      text += String(octets);
-      if (text.length > MAX_PROBLEM_OCTETS) break;
+    const came: AsyncIterator<Buffer> = body[Symbol.asyncIterator]();
+    while (count < most) {
+      const next = await came.next();
+      if (next.done === true) break;
+      pieces.push(next.value);
+      count += next.value.length;
     }
   } catch {
     // What has come is enough.
   }
   clearTimeout(timer);
+  const text = Buffer.concat(pieces).toString();
   try {
     const problem = JSON.parse(text) as { detail?: unknown; code?: unknown };
     if (typeof problem.detail === "string" && typeof problem.code === "string")
@@ -215,4 +226,5 @@ async function readProblem(
   return new DialError(`the answer was ${String(status)}`, status);
 }
 
+const NOTHING: Buffer = Buffer.alloc(0);
 const UNOWNED: Receiver = { data() {}, end() {}, drain() {}, gone() {} };

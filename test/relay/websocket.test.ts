@@ -162,8 +162,18 @@ describe("a TCP visit by WebSocket", () => {
   });
 
   for (const [what, leave] of [
-    ["breaks", (socket: WebSocket) => socket.terminate()],
-    ["closes with another code", (socket: WebSocket) => socket.close(4001)],
+    [
+      "breaks",
+      (socket: WebSocket) => {
+        socket.terminate();
+      },
+    ],
+    [
+      "closes with another code",
+      (socket: WebSocket) => {
+        socket.close(4001);
+      },
+    ],
   ] as const) {
     it(`cuts the service when the visitor ${what}`, async () => {
       const { relay, next } = await offerService(listen);

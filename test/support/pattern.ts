@@ -1,6 +1,6 @@
 // Streams whose every octet is known: whoever reads one sees at once when an octet is wrong, missing, or somebody else's.
 import { randomBytes } from "node:crypto";
-import type { Duplex } from "node:stream";
+import type { Readable, Writable } from "node:stream";
 
 /** Prime, so that no multiple of a buffer's size leads back to the same octets. */
 const BLOCK_OCTETS = 1_000_003;
@@ -28,20 +28,23 @@ export function dice(seed: number): () => number {
 
 /** Writes the first `total` octets of a stream in pieces of every size, no faster than they are taken, and ends. */
 export async function sendPattern(
-  stream: Duplex,
+  stream: Writable,
   seed: number,
   total: number,
 ): Promise<void> {
   const roll = dice(seed);
+  let wake = (): void => undefined;
+  for (const event of ["drain", "close"])
+    stream.on(event, () => {
+      wake();
+    });
   for (let at = 0; at < total;) {
     const most = roll() < 0.2 ? 100 : MAX_PIECE_OCTETS;
     const length = Math.min(1 + Math.floor(roll() * most), total - at);
     at += length;
     const octets = pieceOf(seed, at - length, length);
     if (!stream.write(octets) && !stream.destroyed)
-      await new Promise<void>((resolve) => {
-        stream.once("drain", resolve).once("close", resolve);
-      });
+      await new Promise<void>((resolve) => (wake = resolve));
     if (stream.destroyed) return;
   }
   stream.end();
@@ -52,7 +55,7 @@ export async function sendPattern(
  * for some turns of the event loop.
  */
 export function checkPattern(
-  stream: Duplex,
+  stream: Readable,
   seed: number,
   pauses: number,
 ): Promise<number> {

@@ -1,5 +1,6 @@
 // TCP visits by hand: services to reach, requests to reach them with, and capsules in octets.
 import type { Socket } from "node:net";
+import type { Readable } from "node:stream";
 import type { Agent, ParkOptions } from "../../app/agent/agent.ts";
 import type { RelaySettings } from "../../app/relay/options.ts";
 import { connectRaw, type Raw } from "./raw.ts";
@@ -79,8 +80,8 @@ export async function reach(relay: TestRelay, request: string): Promise<Raw> {
   return raw;
 }
 
-/** What a socket has to say up to its end, or how it was cut. */
-export function readAll(socket: Socket): Promise<string> {
+/** What a stream has to say up to its end, or how it was cut. */
+export function readAll(socket: Readable): Promise<string> {
   return new Promise((resolve) => {
     let text = "";
     socket.on("data", (octets: Buffer) => (text += octets.toString("latin1")));

@@ -133,7 +133,7 @@ for (const [what, make] of [
       const heard = far.heardAt;
       tendPipe(near, near.sentAt + HEARTBEAT - 1, HEARTBEAT);
       const sent = near.sentAt;
-      tendPipe(near, sent + HEARTBEAT, HEARTBEAT);
+      tendPipe(near, sent + HEARTBEAT + 1, HEARTBEAT);
       await until(() => far.heardAt > heard);
       expect(farEar.text).to.equal("");
       expect(far.received).to.equal(0);
@@ -229,10 +229,18 @@ describe("a WebSocket pipe", () => {
   });
 
   for (const [what, act, code] of [
-    ["a text message", (socket: WebSocket) => socket.send("text"), 1003],
+    [
+      "a text message",
+      (socket: WebSocket) => {
+        socket.send("text");
+      },
+      1003,
+    ],
     [
       "a message without end",
-      (socket: WebSocket) => socket.send(Buffer.alloc(2_000_000)),
+      (socket: WebSocket) => {
+        socket.send(Buffer.alloc(2_000_000));
+      },
       1009,
     ],
   ] as const) {
