@@ -8,7 +8,7 @@ import {
   isId,
   readPort,
 } from "../protocol.ts";
-import { Link, type Receiver } from "../wire/link.ts";
+import { UNOWNED, Link } from "../wire/link.ts";
 import type { Address } from "../wire/outbound.ts";
 import { tendPipe, type BeatingPipe } from "../wire/pipe.ts";
 import type { Tap } from "../wire/splice.ts";
@@ -301,8 +301,6 @@ export class Agent extends EventEmitter<AgentEvents> {
     this.#fill();
   }
 }
-
-const UNOWNED: Receiver = { data() {}, end() {}, drain() {}, gone() {} };
 
 function positive(name: string, value: number): number {
   if (!Number.isInteger(value) || value < 1)

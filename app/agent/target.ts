@@ -16,7 +16,7 @@ import {
   readRequestHead,
   type RequestHead,
 } from "../wire/head.ts";
-import { Link, type Receiver } from "../wire/link.ts";
+import { UNOWNED, Link } from "../wire/link.ts";
 import type { BeatingPipe } from "../wire/pipe.ts";
 import { PipeStream } from "../wire/pipestream.ts";
 import { splice, type Tap } from "../wire/splice.ts";
@@ -232,8 +232,6 @@ function answerFailure(
   tunnel.resume();
   tunnel.end();
 }
-
-const UNOWNED: Receiver = { data() {}, end() {}, drain() {}, gone() {} };
 
 /** The relay's question for a TCP stream, if that is what these octets begin with. */
 function readAsk(early: Buffer): { port: number; end: number } | undefined {

@@ -9,7 +9,7 @@ import {
   type Way,
 } from "../protocol.ts";
 import { CapsulePipe } from "../wire/capsulepipe.ts";
-import { Link, type Receiver } from "../wire/link.ts";
+import { UNOWNED, Link } from "../wire/link.ts";
 import {
   openRequest,
   outboundOptions,
@@ -227,4 +227,3 @@ async function readProblem(
 }
 
 const NOTHING: Buffer = Buffer.alloc(0);
-const UNOWNED: Receiver = { data() {}, end() {}, drain() {}, gone() {} };

@@ -14,7 +14,7 @@ import {
   headEnd,
   readAnswerHead,
 } from "../wire/head.ts";
-import type { Link, Receiver } from "../wire/link.ts";
+import { UNOWNED, type Link, type Receiver } from "../wire/link.ts";
 import { forwarded, type Client } from "./heads.ts";
 import type { Tunnel } from "./tunnel.ts";
 
@@ -120,5 +120,3 @@ export class Ask implements Receiver {
     );
   }
 }
-
-const UNOWNED: Receiver = { data() {}, end() {}, drain() {}, gone() {} };

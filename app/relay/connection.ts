@@ -43,6 +43,17 @@ export interface Server {
   sweep(now: number): void;
 }
 
+/** Holds a request that cannot be served yet: while a token is checked nothing is taken from the connection. */
+export const NO_SERVER: Server = {
+  requestBody() {},
+  requestEnd() {},
+  requestBroken() {},
+  visitorDrain() {},
+  visitorEnd() {},
+  visitorGone() {},
+  sweep() {},
+};
+
 /** Decides who serves a request. */
 export type Router = (connection: Connection, request: RequestHead) => void;
 

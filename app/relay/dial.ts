@@ -11,7 +11,7 @@ import {
 } from "../protocol.ts";
 import { CapsulePipe } from "../wire/capsulepipe.ts";
 import { fieldOf, readList, type RequestHead } from "../wire/head.ts";
-import type { Receiver } from "../wire/link.ts";
+import { UNOWNED } from "../wire/link.ts";
 import type { Pipe } from "../wire/pipe.ts";
 import {
   WebSocketPipe,
@@ -284,5 +284,3 @@ class TcpVisit implements Waiter, Server {
     });
   }
 }
-
-const UNOWNED: Receiver = { data() {}, end() {}, drain() {}, gone() {} };

@@ -5,11 +5,11 @@ import type { Logger } from "pino";
 import type { FailureCode } from "../errors.ts";
 import { isId } from "../protocol.ts";
 import type { RequestHead } from "../wire/head.ts";
-import type { Link, Receiver } from "../wire/link.ts";
+import { UNOWNED, type Link, type Receiver } from "../wire/link.ts";
 import type { Pipe } from "../wire/pipe.ts";
 import { Ask } from "./ask.ts";
 import type { Auth } from "./auth.ts";
-import type { Connection, Server } from "./connection.ts";
+import { NO_SERVER, type Connection } from "./connection.ts";
 import { clientOf } from "./client.ts";
 import type { Client } from "./heads.ts";
 import type { Lot } from "./lot.ts";
@@ -191,7 +191,7 @@ export class Generic {
       refuse("missing_token");
       return;
     }
-    connection.hold(NOBODY);
+    connection.hold(NO_SERVER);
     const denied =
       (await this.#auth.refuse(id, token, address)) ?? this.#lot.refuses(id);
     if (connection.link.ended) return;
@@ -353,7 +353,7 @@ export class Generic {
     });
     this.#asks.set(ask, { at: performance.now(), link });
     link.receiver = {
-      ...CLOSING,
+      ...UNOWNED,
       gone: () => {
         this.#asks.delete(ask);
         ask.giveUp();
@@ -441,8 +441,6 @@ class CookieLine implements Receiver {
   }
 }
 
-const CLOSING: Receiver = { data() {}, end() {}, drain() {}, gone() {} };
-
 /** How long the other side has to close. */
 const CLOSING_MILLISECONDS = 5 * 1000;
 
@@ -451,7 +449,7 @@ function refuseLink(link: Link, diagnostic: string): void {
     link.destroy();
   }, CLOSING_MILLISECONDS);
   link.receiver = {
-    ...CLOSING,
+    ...UNOWNED,
     gone: () => {
       clearTimeout(deadline);
     },
@@ -487,14 +485,3 @@ function reply(
     body,
   );
 }
-
-/** While the token is checked nothing is taken from the connection. */
-const NOBODY: Server = {
-  requestBody() {},
-  requestEnd() {},
-  requestBroken() {},
-  visitorDrain() {},
-  visitorEnd() {},
-  visitorGone() {},
-  sweep() {},
-};

@@ -11,7 +11,7 @@ import helmet from "helmet";
 import type { Logger } from "pino";
 import { escapeHtml, tellFailure, type FailureCode } from "../errors.ts";
 import { MAX_HEAD_OCTETS } from "../wire/head.ts";
-import { Link, type Receiver } from "../wire/link.ts";
+import { UNOWNED, Link } from "../wire/link.ts";
 import type { Carrier } from "./exchange.ts";
 
 export interface PagesOptions {
@@ -42,9 +42,9 @@ export class Pages {
     far.once("close", () => this.#open.delete(far));
     // A pair does not tell one side that the other was destroyed (Node 20).
     near.once("close", () => far.destroy());
-    const link = new Link(near, NOBODY);
+    const link = new Link(near, UNOWNED);
     const leave = (): void => {
-      link.receiver = NOBODY;
+      link.receiver = UNOWNED;
       link.resume();
       link.end();
     };
@@ -60,8 +60,6 @@ export class Pages {
     for (const far of this.#open) far.destroy();
   }
 }
-
-const NOBODY: Receiver = { data() {}, end() {}, drain() {}, gone() {} };
 
 /** What the relay takes must be read here too, with the fields that it has added. */
 const MAX_PAGE_HEAD_OCTETS = 2 * MAX_HEAD_OCTETS;

@@ -12,7 +12,7 @@ import {
 } from "../protocol.ts";
 import { fieldOf, type RequestHead } from "../wire/head.ts";
 import type { Auth } from "./auth.ts";
-import type { Connection, Server } from "./connection.ts";
+import { NO_SERVER, type Connection } from "./connection.ts";
 import { clientOf, requestIdOf } from "./client.ts";
 import type { Lot } from "./lot.ts";
 import { Tunnel } from "./tunnel.ts";
@@ -58,7 +58,7 @@ export function createPark(
       refuse("early_data", id);
       return;
     }
-    connection.hold(NOBODY);
+    connection.hold(NO_SERVER);
     const denied = (await auth.refuse(id, token, address)) ?? lot.refuses(id);
     if (connection.link.ended) return;
     if (denied !== undefined) {
@@ -80,17 +80,6 @@ export function createPark(
     log.debug({ id, agent, client: address }, "a tunnel is parked");
   };
 }
-
-/** While the token is checked nothing is taken from the connection. */
-const NOBODY: Server = {
-  requestBody() {},
-  requestEnd() {},
-  requestBroken() {},
-  visitorDrain() {},
-  visitorEnd() {},
-  visitorGone() {},
-  sweep() {},
-};
 
 /** The id and the token of a request to park. Wherever the token stands, it is looked for in one order and only one is used. */
 function readClaim(request: RequestHead): Claim | FailureCode {

@@ -5,7 +5,7 @@ import type { Duplex } from "node:stream";
 import { pino, type Logger } from "pino";
 import { CONNECT_TCP_PATH, PARK_SCHEME } from "../protocol.ts";
 import type { RequestHead } from "../wire/head.ts";
-import { acceptLink, type Link } from "../wire/link.ts";
+import { UNOWNED, acceptLink, type Link } from "../wire/link.ts";
 import { Auth } from "./auth.ts";
 import { clientOf, requestIdOf } from "./client.ts";
 import { Connection } from "./connection.ts";
@@ -172,7 +172,7 @@ export function createRelay(
   function openPort(own: (link: Link) => void): Server {
     const port = createServer(PORT_OPTIONS);
     return port.on("connection", (socket) => {
-      const link = acceptLink(socket, port, NOBODY);
+      const link = acceptLink(socket, port, UNOWNED);
       sockets.add(link.stream.on("close", forget).on("error", report));
       own(link);
     });
@@ -254,8 +254,6 @@ const PORT_OPTIONS = {
   keepAlive: true,
   keepAliveInitialDelay: 60 * 1000,
 };
-
-const NOBODY = { data() {}, end() {}, drain() {}, gone() {} };
 
 /** Resolves when nobody can come in any more and everybody has gone. */
 function closePort(port: Server): Promise<void> {

@@ -20,6 +20,9 @@ const MAX_JOINED_OCTETS = 16 * 1024;
 
 const NOTHING = Buffer.alloc(0);
 
+/** Receives for nobody: for a link between two owners, or one that is being closed. */
+export const UNOWNED: Receiver = { data() {}, end() {}, drain() {}, gone() {} };
+
 const LINK = Symbol("link");
 interface Linked extends Duplex {
   [LINK]?: Link | undefined;

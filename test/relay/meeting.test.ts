@@ -135,6 +135,7 @@ describe("a generic rendezvous", () => {
   it("keeps what both sides said before it, in order, also what came in later pieces", async () => {
     const relay = await startRelay();
     const responder = await respond(relay, await register(relay, "pi"), "a");
+    responder.socket.setNoDelay();
     for (const octet of "bcd") {
       responder.write(octet);
       // Somebody else's answer comes after it was read.
