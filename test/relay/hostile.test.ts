@@ -159,7 +159,7 @@ describe("a hostile TCP visitor", () => {
   it("who moves something now and then is not", async () => {
     const { relay } = await offerService(echo, { idleSeconds: 0.5 });
     const visitor = await reach(relay, connectTo());
-    // Ten times, each after the relay has looked at its deadlines at least once.
+    // Necessary delays: 1.5 s in all, three times the limit, in pauses of half of it.
     for (let i = 0; i < 6; i++) {
       await new Promise((resolve) => setTimeout(resolve, 250));
       visitor.write("x");
@@ -190,6 +190,7 @@ describe("a quiet TCP stream", () => {
     const { relay } = await offerService(
       (socket) => {
         socket.resume().on("end", () => {
+          // A necessary delay: several heartbeats of silence.
           setTimeout(() => socket.end("answer"), 2200);
         });
       },
@@ -211,6 +212,7 @@ describe("a quiet TCP stream", () => {
     const service = await next();
     const total = 32 * MEGABYTE;
     service.write(Buffer.alloc(total));
+    // A necessary delay: several heartbeats in which nothing is read.
     await new Promise((resolve) => setTimeout(resolve, 2200));
     let came = visitor.received.length;
     visitor.socket.on("data", (text: string) => {

@@ -143,6 +143,7 @@ export async function listening(port: number): Promise<void> {
     });
     socket.destroy();
     if (there) return;
+    // A program that begins to listen tells nobody; mocha's timeout is the deadline.
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

@@ -69,6 +69,7 @@ describe("a client's way", () => {
     it(`by ${via} waits for an answer that comes long after its own end`, async () => {
       const { relay } = await offerService((socket) => {
         socket.resume().on("end", () => {
+          // A necessary delay: longer than the 2 s after which the relay itself would close.
           setTimeout(() => socket.end("late"), 2300);
         });
       });
