@@ -86,6 +86,8 @@ export class Agent extends EventEmitter<AgentEvents> {
   readonly #joined = new Set<Link>();
   /** Streams to keep alive; sweep() removes those that are over. */
   readonly #streams = new Set<BeatingPipe>();
+  /** Links that may be paused, to the relay and to services; sweep() removes those that are over. */
+  readonly #links = new Set<Link>();
   /** Idle tunnels wanted now: #spare, or more after a rush. */
   #wanted: number;
   #rushedAt = -Infinity;
@@ -105,6 +107,7 @@ export class Agent extends EventEmitter<AgentEvents> {
       tcp: options.tcp ?? new Map(),
       tap: options.tap,
       tend: (pipe) => this.#streams.add(pipe),
+      watch: (link) => this.#links.add(link),
     });
     const url = new URL(options.relay);
     const id = (options.id ?? decode(url.username)).toLowerCase();
@@ -202,6 +205,7 @@ export class Agent extends EventEmitter<AgentEvents> {
     this.#heartbeat = heartbeatSeconds * 1000;
     if (this.#abort.signal.aborted) stream.destroy();
     const link = new Link(stream, UNOWNED);
+    this.#links.add(link);
     const tunnel = new IdleTunnel(link, {
       pinged: () => {
         this.#proved(visit);
@@ -297,6 +301,10 @@ export class Agent extends EventEmitter<AgentEvents> {
     for (const pipe of this.#streams) {
       if (pipe.over) this.#streams.delete(pipe);
       else tendPipe(pipe, now, this.#heartbeat);
+    }
+    for (const link of this.#links) {
+      if (link.over) this.#links.delete(link);
+      else link.probe();
     }
     this.#fill();
   }

@@ -34,30 +34,36 @@ export interface ServiceAddress {
   readonly port: number;
 }
 
+/** Who looks after what is joined, until it is over. */
+interface Care {
+  /** Keeps a stream alive. */
+  readonly tend: (pipe: BeatingPipe) => void;
+  /** Notices the end of a link that nobody reads. */
+  readonly watch: (link: Link) => void;
+}
+
 /** What a hidden server has to offer. */
-export interface Offer {
+export interface Offer extends Care {
   /** Takes HTTP visits; undefined: there are none. */
   readonly http: Server | RequestListener | ServiceAddress | undefined;
   /** Takes TCP visits, by the port that visitors name. */
   readonly tcp: ReadonlyMap<number, ServiceAddress>;
   /** Sees what passes of HTTP visits to a service that is dialled. */
   readonly tap?: (() => Tap) | undefined;
-  /** Keeps a stream alive from now on. */
-  readonly tend: (pipe: BeatingPipe) => void;
 }
 
 /** Joins a claimed tunnel. `early` are the octets that have come; the tunnel is paused. `over` is called once, when all is closed. */
 export type Join = (tunnel: Link, early: Buffer, over: () => void) => void;
 
 /** The way to join tunnels to what is offered. */
-export function joinOffer({ http, tcp, tap, tend }: Offer): Join {
+export function joinOffer({ http, tcp, tap, ...care }: Offer): Join {
   const local = typeof http === "function" ? createServer(http) : http;
   const joinHttp: Join =
     local instanceof Server
       ? joinServer(local)
       : local === undefined
         ? joinNothing
-        : joinService(local, tap);
+        : joinService(local, care, tap);
   return function join(tunnel, early, over) {
     const ask = readAsk(early);
     if (ask === undefined) joinHttp(tunnel, early, over);
@@ -68,14 +74,18 @@ export function joinOffer({ http, tcp, tap, tend }: Offer): Join {
       if (target === undefined)
         answerFailure(tunnel, early, "not_offered", over);
       else if (target instanceof Server)
-        streamToServer(tunnel, target, rest, over, tend);
-      else streamToService(tunnel, target, { early, rest }, over, tend);
+        streamToServer(tunnel, target, rest, over, care);
+      else streamToService(tunnel, target, { early, rest }, over, care);
     }
   };
 }
 
 /** A visitor's HTTP, octet by octet, to a service. */
-function joinService(service: ServiceAddress, makeTap?: () => Tap): Join {
+function joinService(
+  service: ServiceAddress,
+  care: Care,
+  makeTap?: () => Tap,
+): Join {
   return function join(tunnel, early, over) {
     reach(
       service,
@@ -84,6 +94,7 @@ function joinService(service: ServiceAddress, makeTap?: () => Tap): Join {
       over,
       { refused: "local_service_down", late: "local_service_down" },
       (local) => {
+        care.watch(local);
         const tap = makeTap?.();
         tap?.there(early);
         local.write(early);
@@ -115,7 +126,7 @@ function streamToService(
   service: ServiceAddress,
   came: { early: Buffer; rest: Buffer },
   over: () => void,
-  tend: Offer["tend"],
+  care: Care,
 ): void {
   reach(
     service,
@@ -124,7 +135,8 @@ function streamToService(
     over,
     { refused: "target_down", late: "target_timeout" },
     (local) => {
-      const pipe = acceptStream(tunnel, tend);
+      care.watch(local);
+      const pipe = acceptStream(tunnel, care);
       splice(pipe, local, over);
       if (came.rest.length > 0) tunnel.receiver.data(came.rest);
     },
@@ -137,21 +149,21 @@ function streamToServer(
   server: Server,
   rest: Buffer,
   over: () => void,
-  tend: Offer["tend"],
+  care: Care,
 ): void {
-  const stream = new PipeStream(acceptStream(tunnel, tend));
+  const stream = new PipeStream(acceptStream(tunnel, care));
   stream.on("error", () => undefined).on("close", over);
   server.emit("connection", stream);
   if (rest.length > 0) tunnel.receiver.data(rest);
 }
 
 /** The answer of a connect-tcp proxy that has reached its target. */
-function acceptStream(tunnel: Link, tend: Offer["tend"]): CapsulePipe {
+function acceptStream(tunnel: Link, care: Care): CapsulePipe {
   tunnel.write(
     `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${CONNECT_TCP}\r\nCapsule-Protocol: ?1\r\n\r\n`,
   );
   const pipe = new CapsulePipe(tunnel, UNOWNED, true);
-  tend(pipe);
+  care.tend(pipe);
   return pipe;
 }
 

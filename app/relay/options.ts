@@ -128,6 +128,13 @@ export const SETTINGS = {
     byDefault: 0,
     leftOut: "never",
   },
+  stallSeconds: {
+    variable: "STALL_SECONDS",
+    schema: z.coerce.number().min(0).max(86_400),
+    must: "a number of seconds, 0 for never",
+    byDefault: 5 * 60,
+    leftOut: "300",
+  },
   drainSeconds: seconds("DRAIN_SECONDS", 10),
 } as const satisfies Record<string, Setting<unknown>>;
 

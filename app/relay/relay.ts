@@ -1,7 +1,6 @@
 // The relay: one port, and which door each request on it goes to.
 import { randomBytes } from "node:crypto";
 import { createServer, type Server } from "node:net";
-import type { Duplex } from "node:stream";
 import { pino, type Logger } from "pino";
 import { CONNECT_TCP_PATH, PARK_SCHEME } from "../protocol.ts";
 import type { RequestHead } from "../wire/head.ts";
@@ -66,7 +65,7 @@ export function createRelay(
   const generic = new Generic(lot, auth, streams, options, log);
   const dial = createDial(lot, streams, options, log);
   const connections = new Set<Connection>();
-  const sockets = new Set<Duplex>();
+  const links = new Set<Link>();
 
   function route(connection: Connection, request: RequestHead): void {
     if (request.method === "CONNECT" && isHostAndPort(request.target)) {
@@ -161,9 +160,6 @@ export function createRelay(
   const closed = (connection: Connection): void => {
     connections.delete(connection);
   };
-  function forget(this: Duplex): void {
-    sockets.delete(this);
-  }
   // The network's errors belong to whoever has the link; any other is a bug of ours.
   function report(error: Error): void {
     if (!("syscall" in error) && !("code" in error))
@@ -173,7 +169,8 @@ export function createRelay(
     const port = createServer(PORT_OPTIONS);
     return port.on("connection", (socket) => {
       const link = acceptLink(socket, port, UNOWNED);
-      sockets.add(link.stream.on("close", forget).on("error", report));
+      link.stream.on("error", report);
+      links.add(link);
       own(link);
     });
   }
@@ -194,6 +191,10 @@ export function createRelay(
     lot.sweep(now);
     for (const tunnel of lot.tunnels()) tunnel.sweep(now);
     for (const connection of connections) connection.sweep(now);
+    for (const link of links) {
+      if (link.over) links.delete(link);
+      else link.probe();
+    }
   };
   let timer: NodeJS.Timeout | undefined;
   server.on("listening", () => {
@@ -206,7 +207,7 @@ export function createRelay(
 
   const drain = async (): Promise<void> => {
     const closeAll = (): void => {
-      for (const socket of sockets) socket.destroy();
+      for (const link of links) link.destroy();
     };
     if (draining || !server.listening) {
       closeAll();

@@ -6,6 +6,8 @@ export interface StreamOptions {
   readonly heartbeatSeconds: number;
   /** A splice on which nothing moves for so long is ended; 0 is never. */
   readonly idleSeconds: number;
+  /** The same for one with octets under way that nobody takes. */
+  readonly stallSeconds: number;
 }
 
 /** Every TCP visit under way. */
@@ -44,16 +46,22 @@ class Stream {
     this.#pipes = [visitor, hidden];
   }
 
-  sweep(now: number, { heartbeatSeconds, idleSeconds }: StreamOptions): void {
+  sweep(now: number, options: StreamOptions): void {
+    const { heartbeatSeconds, idleSeconds, stallSeconds } = options;
     for (const pipe of this.#pipes) {
       if (isBeating(pipe)) tendPipe(pipe, now, heartbeatSeconds * 1000);
     }
     const [visitor, hidden] = this.#pipes;
     const moved = visitor.received + hidden.received;
+    const still = (now - this.#movedAt) / 1000;
+    const stalled = visitor.paused || hidden.paused;
     if (moved !== this.#moved) {
       this.#moved = moved;
       this.#movedAt = now;
-    } else if (idleSeconds > 0 && now - this.#movedAt > idleSeconds * 1000) {
+    } else if (
+      (idleSeconds > 0 && still > idleSeconds) ||
+      (stalled && stallSeconds > 0 && still > stallSeconds)
+    ) {
       visitor.reset();
       hidden.reset();
     }

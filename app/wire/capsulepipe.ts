@@ -21,7 +21,7 @@ export class CapsulePipe implements BeatingPipe {
   readonly #reader: CapsuleReader;
   /** The other side has sent an empty DATA capsule, or is known to. */
   #beats: boolean;
-  #paused = false;
+  paused = false;
   #ended = false;
   #endTold = false;
 
@@ -55,7 +55,7 @@ export class CapsulePipe implements BeatingPipe {
 
   /** Whoever has ended cannot beat any more, and who is not read cannot be heard. */
   get expectsBeats(): boolean {
-    return this.#beats && !this.#endTold && !this.#paused;
+    return this.#beats && !this.#endTold && !this.paused;
   }
 
   write(octets: Buffer): boolean {
@@ -80,13 +80,13 @@ export class CapsulePipe implements BeatingPipe {
   }
 
   pause(): void {
-    this.#paused = true;
+    this.paused = true;
     this.#link.pause();
   }
 
   resume(): void {
-    if (this.#paused) this.heardAt = performance.now();
-    this.#paused = false;
+    if (this.paused) this.heardAt = performance.now();
+    this.paused = false;
     this.#link.resume();
   }
 

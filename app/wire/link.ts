@@ -18,6 +18,9 @@ export interface Receiver {
 /** Up to here one copy is cheaper than a write of two pieces. */
 const MAX_JOINED_OCTETS = 16 * 1024;
 
+/** How long what was written may take to leave before a connection is reset. */
+const RESETTING_MILLISECONDS = 1000;
+
 const NOTHING = Buffer.alloc(0);
 
 /** Receives for nobody: for a link between two owners, or one that is being closed. */
@@ -118,6 +121,10 @@ export class Link {
     return flows || stream.writableLength === 0;
   }
 
+  get paused(): boolean {
+    return this.stream.isPaused();
+  }
+
   pause(): void {
     this.stream.pause();
   }
@@ -135,11 +142,20 @@ export class Link {
     this.stream.destroy();
   }
 
-  /** Breaks the connection so that the other side sees that the stream was cut and did not end: RST where the system permits. */
+  /**
+   * Breaks the connection so that the other side sees that the stream was cut and did not end: RST where the system permits.
+   * What was written may still leave, for a moment.
+   */
   reset(): void {
-    if (this.stream instanceof Socket && this.#isPlain && !this.closed)
-      this.stream.resetAndDestroy();
-    else this.stream.destroy();
+    const { stream } = this;
+    if (!(stream instanceof Socket) || !this.#isPlain || this.closed) {
+      stream.destroy();
+      return;
+    }
+    stream.resetAndDestroy();
+    // It waits for what was written; whoever takes nothing would keep it for ever.
+    if (!stream.destroyed)
+      setTimeout(() => stream.destroy(), RESETTING_MILLISECONDS).unref();
   }
 
   /** Gives the stream back to whoever wants to use it as a plain stream; no receiver hears of it again. Octets unshifted by the caller come first. */
@@ -152,13 +168,26 @@ export class Link {
       .off("close", onClose)
       .off("data", onData);
     linked[LINK] = undefined;
+    this.over = true;
     return this.stream;
+  }
+
+  /** Finds out about a RST on a paused link, which nobody reads. */
+  probe(): void {
+    if (this.paused && this.backlog === 0) this.#knock();
+  }
+
+  /** A write of nothing fails on a connection that was reset. */
+  #knock(): void {
+    const { stream } = this;
+    if (this.#isPlain && !this.ended && !isConnecting(stream))
+      stream.write(NOTHING);
   }
 
   /** For the shared listeners. */
   finish(): void {
-    // libuv takes a RST right behind the last octets for an end. A write of nothing finds out.
-    if (this.#isPlain && !this.ended) this.stream.write(NOTHING);
+    // libuv takes a RST right behind the last octets for an end.
+    this.#knock();
     if (!this.stream.errored) this.receiver.end();
   }
 
@@ -184,6 +213,10 @@ export function acceptLink(
     return new Link(adopt(socket, server, onData), receiver);
   socket.resume();
   return new Link(socket, receiver);
+}
+
+function isConnecting(stream: Duplex): boolean {
+  return stream instanceof Socket && stream.connecting;
 }
 
 function onData(this: Linked, octets: Buffer): void {

@@ -10,6 +10,8 @@ export interface Pipe {
   readonly sent: number;
   /** gone() has been told. */
   readonly over: boolean;
+  /** Nothing is taken out of it now: it waits for resume(). */
+  readonly paused: boolean;
   /** False means: pause the pipe that the octets came from, and wait for drain(). */
   write(octets: Buffer): boolean;
   /** Ends this side's direction. */

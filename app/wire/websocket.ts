@@ -68,6 +68,10 @@ export class WebSocketPipe implements BeatingPipe {
     return !this.#socket.isPaused;
   }
 
+  get paused(): boolean {
+    return this.#socket.isPaused;
+  }
+
   write(octets: Buffer): boolean {
     if (this.#ended || octets.length === 0) return true;
     this.sent += octets.length;

@@ -1,6 +1,7 @@
 // Visitors who mean harm to the TCP doors: they cost little, for a while, and nobody else.
 import { expect } from "chai";
 import { once } from "node:events";
+import type { Socket } from "node:net";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { generateSync } from "otplib";
@@ -21,6 +22,10 @@ import {
 
 const MANY = 10_000;
 const MEGABYTE = 1024 * 1024;
+/** The beginning of a DATA capsule of 2^36 octets. */
+const HUGE_CAPSULE = "\xa0\x28\xd7\xf2\xc0\x00\x00\x10\x00\x00\x00\x00";
+/** More than all buffers on the way take. */
+const PLENTY = Buffer.alloc(32 * MEGABYTE);
 
 setFlagsFromString("--expose_gc");
 const collectGarbage = runInNewContext("gc") as () => void;
@@ -168,6 +173,63 @@ describe("a hostile TCP visitor", () => {
     expect(visitor.closed).to.be.undefined;
   });
 
+  it("who sends more than the service reads is cut after STALL_SECONDS, and so is the service", async () => {
+    const { relay, agent, next } = await offerService(
+      (socket) => socket.pause(),
+      { stallSeconds: 0.5 },
+    );
+    const visitor = await reach(relay, connectTo());
+    const service = await next();
+    await fill(visitor.socket);
+    expect(await visitor.close()).to.equal("reset");
+    await findCut(service);
+    await relay.until(() => agent.counts.joined === 0);
+  });
+
+  it("who is read slowly is not", async () => {
+    const { relay, next } = await offerService((socket) => socket.pause(), {
+      stallSeconds: 1,
+    });
+    const visitor = await reach(relay, connectTo());
+    const service = await next();
+    await fill(visitor.socket);
+    // Necessary delays: three times the limit, in pauses of half of it.
+    for (let i = 0; i < 6; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      await take(service, 2 * MEGABYTE);
+    }
+    expect(visitor.closed).to.be.undefined;
+  });
+
+  for (const [form, begin] of Object.entries({
+    CONNECT: connectTo(),
+    "connect-tcp": connectTcp() + HUGE_CAPSULE,
+  })) {
+    it(`who resets a ${form} that the service does not read gives its tunnel back`, async () => {
+      const { relay, agent, next } = await offerService((socket) =>
+        socket.pause(),
+      );
+      const visitor = await reach(relay, begin);
+      const service = await next();
+      await fill(visitor.socket);
+      // Twice: the first waits for what is still to be written.
+      visitor.socket.resetAndDestroy().destroy();
+      await relay.until(() => agent.counts.joined === 0);
+      await findCut(service);
+    });
+  }
+
+  it("who does not read sees all the same that the service was reset", async () => {
+    const { relay, agent, next } = await offerService(() => undefined);
+    const visitor = await reach(relay, connectTo());
+    visitor.socket.pause();
+    const service = await next();
+    await fill(service);
+    service.resetAndDestroy().destroy();
+    await relay.until(() => agent.counts.joined === 0);
+    await findCut(visitor.socket);
+  });
+
   it("who beats once and falls silent is ended after two heartbeats", async () => {
     const { relay, next } = await offerService(listen, {
       heartbeatSeconds: 0.3,
@@ -184,6 +246,38 @@ describe("a hostile TCP visitor", () => {
     expect(first.destroyed).to.be.false;
   });
 });
+
+/** Reads so many octets or a few more, and no further. */
+async function take(socket: Socket, count: number): Promise<void> {
+  let came = 0;
+  await new Promise<void>((resolve) => {
+    const read = (octets: Buffer): void => {
+      came += octets.length;
+      if (came < count) return;
+      socket.off("data", read).pause();
+      resolve();
+    };
+    socket.on("data", read).resume();
+  });
+}
+
+/** Reads to the end, which must be a reset: libuv tells one right behind octets as an end, but then even a write of nothing fails. */
+async function findCut(socket: Socket): Promise<void> {
+  const cut = once(socket, "error");
+  socket.on("end", () => socket.write("")).resume();
+  await cut;
+}
+
+/** Sends until nobody takes any more. */
+async function fill(socket: Socket): Promise<void> {
+  let taken = -1;
+  while (taken < socket.bytesWritten - socket.writableLength) {
+    taken = socket.bytesWritten - socket.writableLength;
+    socket.write(PLENTY);
+    // A necessary delay: that nothing moves has no event.
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
 
 describe("a quiet TCP stream", () => {
   it("outlives heartbeats while the service thinks, after the visitor has ended his direction", async () => {
