@@ -197,6 +197,9 @@ class TcpVisit implements Waiter, Server {
       { id, port, code, detail, requestId, client: this.#client.address },
       "a TCP visit failed",
     );
+    // Whoever has sent octets in advance must not have them read as a request.
+    this.#connection.hold(this);
+    this.#connection.windUp();
     this.#connection.refuse(code, { detail, requestId });
   }
 

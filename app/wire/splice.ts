@@ -2,6 +2,9 @@
 import type { Receiver } from "./link.ts";
 import type { Pipe } from "./pipe.ts";
 
+/** How long a side may stay open when the other one has closed in good order. */
+const LINGER_MILLISECONDS = 10 * 1000;
+
 /** What became of a splice: octets from the first pipe to the second, and back. */
 export interface Spliced {
   readonly there: number;
@@ -65,7 +68,9 @@ class Side implements Receiver {
 
   data(octets: Buffer): void {
     this.#tap?.(octets);
-    if (!this.#other.write(octets)) this.#own.pause();
+    // Nobody will ever take them, as a closed socket would say.
+    if (this.#other.over) this.#own.reset();
+    else if (!this.#other.write(octets)) this.#own.pause();
   }
 
   end(): void {
@@ -80,7 +85,16 @@ class Side implements Receiver {
   gone(clean: boolean): void {
     this.#closed();
     // A stream that closed without an end was cut, even when no error says so.
-    if (clean && this.#ended) this.#other.end();
-    else this.#other.reset();
+    if (!clean || !this.#ended) {
+      this.#other.reset();
+      return;
+    }
+    this.#other.end();
+    if (this.#other.over) return;
+    // Who has gone can be told nothing more, and says nothing more either.
+    const other = this.#other;
+    setTimeout(() => {
+      other.reset();
+    }, LINGER_MILLISECONDS).unref();
   }
 }

@@ -127,15 +127,23 @@ describe("a request for a TCP stream", () => {
     });
   }
 
-  it("may follow one that was refused, on the same connection", async () => {
-    const { relay } = await offerService(echo);
-    const visitor = await visit(relay, connectTcp("pi/22"));
-    expect((await visitor.answer()).status).to.equal(403);
-    visitor.write(connectTcp("nobody/7"));
-    expect((await visitor.answer()).status).to.equal(404);
-    visitor.write(connectTcp() + data("hello"));
-    await visitor.take(data("hello"));
-  });
+  for (const [form, request] of Object.entries({
+    "connect-tcp": connectTcp("pi/22"),
+    CONNECT: connectTo("pi:22"),
+  })) {
+    it(`by ${form} that is refused is the last on its connection: what was sent in advance is no request`, async () => {
+      const { relay } = await offerService(echo);
+      const visitor = await visit(
+        relay,
+        `${request}GET / HTTP/1.1\r\nHost: relay\r\n\r\n`,
+      );
+      const answer = await visitor.answer();
+      expect(answer.status).to.equal(403);
+      expect(answer.fields).to.include({ connection: "close" });
+      await visitor.end();
+      expect(visitor.received).to.equal("");
+    });
+  }
 
   it("is granted with the fields of the draft", async () => {
     const { relay } = await offerService(echo);

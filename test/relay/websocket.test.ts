@@ -100,6 +100,21 @@ describe("a TCP visit's WebSocket handshake", () => {
 });
 
 describe("a TCP visit by WebSocket", () => {
+  it("that has closed does not leave behind a service that goes on writing", async () => {
+    const { relay, agent, next } = await offerService((socket) => {
+      const more = setInterval(() => socket.write("more"), 20);
+      socket.resume().on("close", () => {
+        clearInterval(more);
+      });
+    });
+    const socket = await open(relay);
+    const service = await next();
+    const cut = once(service, "error");
+    socket.close(1000);
+    await cut;
+    await relay.until(() => agent.counts.joined === 0);
+  });
+
   it("takes large messages, fragments, and pings between them", async () => {
     const { relay, next } = await offerService(() => undefined);
     const socket = await open(relay);
