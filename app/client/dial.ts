@@ -28,12 +28,15 @@ export interface DialOptions {
   readonly via?: Way | undefined;
   /** Certificates to trust instead of the well-known ones, in PEM. */
   readonly ca?: string | undefined;
+  /** Gives the search for a way up. The stream, once it is there, is the caller's to destroy. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
  * Opens a TCP stream to a port of a hidden server. Ending it is a half-close, as with a socket.
  * @throws RangeError for options that cannot be
  * @throws DialError when no way leads there
+ * @throws the signal's reason, an AbortError unless it was given another one
  */
 export async function dial(options: DialOptions): Promise<Duplex> {
   const { pipe } = await reach(options);
@@ -47,16 +50,20 @@ export async function reach(
   options: DialOptions,
 ): Promise<{ pipe: Pipe; way: Way }> {
   const to = checkDestination(options);
+  const { signal } = options;
   let problem: DialError | undefined;
+  signal?.throwIfAborted();
   for (const way of options.via === undefined ? WAYS : [options.via]) {
     try {
       const { pipe, heartbeatSeconds = HEARTBEAT_SECONDS } = await goBy(
         way,
         to,
+        signal,
       );
       tend(pipe, heartbeatSeconds * 1000);
       return { pipe, way };
     } catch (error) {
+      signal?.throwIfAborted();
       if (!(error instanceof DialError)) throw error;
       problem = error;
       if (error.code !== undefined && !OTHER_WAY_CODES.has(error.code)) break;

@@ -53,31 +53,44 @@ export interface Reached {
 }
 
 /**
- * Goes one way.
- * @throws DialError
+ * Goes one way, unless the signal calls back.
+ * @throws DialError, after the signal too
  */
-export async function goBy(way: Way, to: Destination): Promise<Reached> {
+export async function goBy(
+  way: Way,
+  to: Destination,
+  signal?: AbortSignal,
+): Promise<Reached> {
   try {
-    if (way === "websocket") return { pipe: await byWebSocket(to) };
-    return await (way === "connect" ? byConnect(to) : byUpgrade(to));
+    if (way === "websocket") return { pipe: await byWebSocket(to, signal) };
+    return await (way === "connect"
+      ? byConnect(to, signal)
+      : byUpgrade(to, signal));
   } catch (error) {
     if (error instanceof DialError) throw error;
     throw new DialError(error instanceof Error ? error.message : String(error));
   }
 }
 
-async function byConnect(to: Destination): Promise<Reached> {
+async function byConnect(
+  to: Destination,
+  signal: AbortSignal | undefined,
+): Promise<Reached> {
   const target = `${to.id}:${String(to.port)}`;
   const { link, early } = await ask(
     to,
     { method: "CONNECT", path: target, headers: { Host: target } },
     "connect",
     200,
+    signal,
   );
   return { pipe: primed(link, link, early) };
 }
 
-async function byUpgrade(to: Destination): Promise<Reached> {
+async function byUpgrade(
+  to: Destination,
+  signal: AbortSignal | undefined,
+): Promise<Reached> {
   const headers = {
     Connection: "Upgrade",
     Upgrade: CONNECT_TCP,
@@ -88,6 +101,7 @@ async function byUpgrade(to: Destination): Promise<Reached> {
     { method: "GET", path: connectTcpPath(to.id, to.port), headers },
     "upgrade",
     101,
+    signal,
   );
   const told = Number(answer.headers[HEARTBEAT_FIELD.toLowerCase()]);
   const heartbeatSeconds = told > 0 ? told : undefined;
@@ -95,7 +109,10 @@ async function byUpgrade(to: Destination): Promise<Reached> {
   return { pipe: primed(pipe, link, early), heartbeatSeconds };
 }
 
-function byWebSocket({ relay, id, port }: Destination): Promise<Pipe> {
+function byWebSocket(
+  { relay, id, port }: Destination,
+  signal: AbortSignal | undefined,
+): Promise<Pipe> {
   const url = new URL(connectTcpPath(id, port), relay.url);
   url.protocol = relay.url.protocol === "https:" ? "wss:" : "ws:";
   url.username = url.password = "";
@@ -104,19 +121,25 @@ function byWebSocket({ relay, id, port }: Destination): Promise<Pipe> {
     perMessageDeflate: false,
     handshakeTimeout: WAY_MILLISECONDS,
   });
+  const settle = onAbort(signal, () => {
+    socket.terminate();
+  });
   return new Promise((resolve, reject) => {
     socket.on("error", (error) => {
+      settle();
       reject(
         new DialError(`${relay.url.host} cannot be reached: ${error.message}`),
       );
     });
     socket.on("unexpected-response", (_request, answer) => {
       void readProblem(answer, answer).then((problem) => {
+        settle();
         socket.terminate();
         reject(problem);
       });
     });
     socket.on("open", () => {
+      settle();
       const pipe = new WebSocketPipe(socket, UNOWNED, Infinity);
       pipe.pause();
       resolve(pipe);
@@ -130,10 +153,14 @@ function ask(
   outbound: Outbound,
   granted: "connect" | "upgrade",
   status: number,
+  signal: AbortSignal | undefined,
 ): Promise<{ answer: IncomingMessage; link: Link; early: Buffer }> {
   const { host } = to.relay.url;
   return new Promise((resolve, reject) => {
     const request = openRequest(to.relay, outbound);
+    // What is to be broken off: the request, and then the reason for a refusal.
+    let underway: { destroy(): unknown } = request;
+    const settle = onAbort(signal, () => underway.destroy());
     const deadline = setTimeout(() => {
       request.destroy(
         new DialError(
@@ -147,7 +174,9 @@ function ask(
       early: Buffer,
     ): void => {
       clearTimeout(deadline);
+      underway = body;
       void readProblem(answer, body, early).then((problem) => {
+        settle();
         body.destroy();
         reject(problem);
       });
@@ -161,6 +190,7 @@ function ask(
           return;
         }
         clearTimeout(deadline);
+        settle();
         // Node would end this side with the other one, and lose what is still to be sent.
         stream.allowHalfOpen = true;
         const link = new Link(stream, UNOWNED);
@@ -173,6 +203,7 @@ function ask(
     });
     request.on("error", (error) => {
       clearTimeout(deadline);
+      settle();
       reject(
         error instanceof DialError
           ? error
@@ -181,6 +212,15 @@ function ask(
     });
     request.end();
   });
+}
+
+/** Gives up what is under way when the signal says so. Gives the function to call when there is nothing left to give up. */
+function onAbort(
+  signal: AbortSignal | undefined,
+  giveUp: () => void,
+): () => void {
+  signal?.addEventListener("abort", giveUp);
+  return () => signal?.removeEventListener("abort", giveUp);
 }
 
 /** Octets that came with the answer are given to whoever takes the pipe, before all others. */
