@@ -148,7 +148,7 @@ export function readCommand(
       return readDial(rest);
     default:
       throw new SettingsError(
-        `There is no command ${JSON.stringify(withoutSecret(name))}. \`rendezvous help\` lists them.`,
+        `There is no command ${shown(name)}. \`rendezvous help\` lists them.`,
       );
   }
 }
@@ -219,7 +219,7 @@ function readPark(argv: readonly string[], environment: Environment): Command {
   const tcp = readTcp(values["tcp"], problems);
   if (
     url === undefined ||
-    (target === undefined && tcp.size === 0) ||
+    (target === undefined && values["tcp"] === undefined) ||
     named.length > 2
   ) {
     problems.push(
@@ -300,8 +300,11 @@ function readDial(argv: readonly string[]): Command {
       `--via must be one of ${WAYS.join(", ")}. Leave it out for the first that leads there.`,
     );
   const listen = text(values["listen"]);
-  const place =
-    listen === undefined ? undefined : readService(listen, problems);
+  const place = listen === undefined ? undefined : readPlace(listen);
+  if (listen !== undefined && place === undefined)
+    problems.push(
+      `--listen must be a port or host:port, got ${shown(listen)}.`,
+    );
   const caFile = text(values["ca"]);
   const ca = caFile === undefined ? undefined : readText(caFile, problems);
   if (
@@ -321,17 +324,17 @@ function readTcp(
 ): Map<number, ServiceAddress> {
   const offered = new Map<number, ServiceAddress>();
   for (const value of Array.isArray(values) ? (values as unknown[]) : []) {
-    const [name = "", place = name] = String(value).split("=", 2);
+    const offer = String(value);
+    const [name = "", place = name] = offer.split(/=(.*)/s, 2);
     const port = readPortNumber(name);
-    const service =
-      port === undefined ? undefined : readService(place, problems);
-    if (port === undefined)
+    const service = readPlace(place);
+    if (port === undefined || service === undefined)
       problems.push(
-        `--tcp must be a port like 22, or like 5432=db.lan:5432, got ${JSON.stringify(value)}.`,
+        `--tcp must be a port like 22, or like 5432=db.lan:5432, got ${shown(offer)}.`,
       );
     else if (offered.has(port))
       problems.push(`--tcp names port ${String(port)} twice. Name it once.`);
-    else if (service !== undefined) offered.set(port, service);
+    else offered.set(port, service);
   }
   return offered;
 }
@@ -404,30 +407,34 @@ function readUrl(
   )
     return url;
   problems.push(
-    `${name} must be a URL like https://relay.example.com, got ${JSON.stringify(withoutSecret(value))}.`,
+    `${name} must be a URL like https://relay.example.com, got ${shown(value)}.`,
   );
   return undefined;
 }
 
-/** Where the local service listens: a port, host:port, or http://host:port. */
+/** Where the local HTTP service listens: a port, host:port, or http://host:port. */
 function readService(
   target: string,
   problems: string[],
-): { host: string; port: number } | undefined {
+): ServiceAddress | undefined {
   const plain = target.replace(/^http:\/\//, "").replace(/\/$/, "");
-  const match =
-    /^(?:(\[[0-9a-fA-F:.]+\]|[\w.-]+):)?(\d{1,5})$/.exec(plain) ??
-    (plain === target ? null : /^([\w.-]+)()$/.exec(plain));
-  const port = match?.[2] === "" ? 80 : Number(match?.[2]);
-  if (match !== null && port > 0 && port <= 65_535)
-    return {
-      host: (match[1] ?? "localhost").replace(/^\[(.*)\]$/, "$1"),
-      port,
-    };
-  problems.push(
-    `The service must be a port, host:port or http://host:port, got ${JSON.stringify(withoutSecret(target))}.`,
-  );
-  return undefined;
+  const isHost = plain !== target && !/^\d+$/.test(plain);
+  const service =
+    readPlace(plain) ?? (isHost ? readPlace(`${plain}:80`) : undefined);
+  if (service === undefined)
+    problems.push(
+      `The service must be a port, host:port or http://host:port, got ${shown(target)}.`,
+    );
+  return service;
+}
+
+/** A port of this machine, or host:port. */
+function readPlace(place: string): ServiceAddress | undefined {
+  const match = /^(?:(\[[0-9a-fA-F:.]+\]|[\w.-]+):)?(\d+)$/.exec(place);
+  const port = readPortNumber(match?.[2] ?? "");
+  if (port === undefined) return undefined;
+  const host = (match?.[1] ?? "localhost").replace(/^\[(.*)\]$/, "$1");
+  return { host, port };
 }
 
 function readCount(
@@ -471,6 +478,7 @@ function decode(text: string): string {
   }
 }
 
-function withoutSecret(url: string): string {
-  return url.replace(/(^|\/\/)[^/]*@/, "$1");
+/** What was given, as an error may show it: without the secret of a URL. */
+function shown(value: string): string {
+  return JSON.stringify(value.replace(/(^|\/\/)[^/]*@/, "$1"));
 }

@@ -1,6 +1,7 @@
 // Reaches a TCP service of a hidden server through a relay, by whatever way gets through what stands between.
 //   client -> (proxy) -> (router) -> relay ==tunnel==> agent -> TCP service
 import type { Duplex } from "node:stream";
+import { inspect } from "node:util";
 import { WAYS, isId, readPort, type Way } from "../protocol.ts";
 import { tendPipe, type BeatingPipe, type Pipe } from "../wire/pipe.ts";
 import { PipeStream } from "../wire/pipestream.ts";
@@ -34,7 +35,7 @@ export interface DialOptions {
 
 /**
  * Opens a TCP stream to a port of a hidden server. Ending it is a half-close, as with a socket.
- * @throws RangeError for options that cannot be
+ * @throws RangeError for options that cannot be, in a sentence that names the option
  * @throws DialError when no way leads there
  * @throws the signal's reason, an AbortError unless it was given another one
  */
@@ -49,11 +50,10 @@ export async function dial(options: DialOptions): Promise<Duplex> {
 export async function reach(
   options: DialOptions,
 ): Promise<{ pipe: Pipe; way: Way }> {
-  const to = checkDestination(options);
-  const { signal } = options;
+  const { to, ways, signal } = checkOptions(options);
   let problem: DialError | undefined;
   signal?.throwIfAborted();
-  for (const way of options.via === undefined ? WAYS : [options.via]) {
+  for (const way of ways) {
     try {
       const { pipe, heartbeatSeconds = HEARTBEAT_SECONDS } = await goBy(
         way,
@@ -72,20 +72,68 @@ export async function reach(
   throw problem ?? new DialError("there is no way to go");
 }
 
-function checkDestination(options: DialOptions): Destination {
-  const url = new URL(options.relay);
-  const id = options.id.toLowerCase();
-  if (url.protocol !== "https:" && url.protocol !== "http:")
+interface Checked {
+  readonly to: Destination;
+  readonly ways: readonly Way[];
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Programs in plain JavaScript find out here what they have done, and not from the network. */
+function checkOptions(options: unknown): Checked {
+  if (!isGiven(options))
+    throw new RangeError("dial() needs options: dial({ relay, id, port }).");
+  const { relay, id, port, via, ca, signal } = options;
+  const url = toUrl(relay);
+  if (url?.protocol !== "https:" && url?.protocol !== "http:")
     throw new RangeError(
-      "The relay's URL must begin with https:// or http://.",
+      "relay must be a URL that begins with https:// or http://.",
     );
-  if (!isId(id))
+  if (typeof id !== "string" || !isId(id.toLowerCase()))
     throw new RangeError(
-      "The id must be one DNS label: a-z, 0-9 and inner hyphens, at most 63 characters.",
+      `id must be one DNS label: a-z, 0-9 and inner hyphens, at most 63 characters, got ${shown(id)}.`,
     );
-  if (readPort(String(options.port)) === undefined)
-    throw new RangeError("The port must be a number from 1 to 65535.");
-  return { relay: { url, ca: options.ca }, id, port: options.port };
+  if (typeof port !== "number" || readPort(String(port)) === undefined)
+    throw new RangeError(
+      `port must be an integer from 1 to 65535, got ${shown(port)}.`,
+    );
+  const way = WAYS.find((known) => known === via);
+  if (via !== undefined && way === undefined)
+    throw new RangeError(
+      `via must be one of ${WAYS.join(", ")}, got ${shown(via)}. Leave it out for the first that leads there.`,
+    );
+  if (ca !== undefined && typeof ca !== "string")
+    throw new RangeError(
+      "ca must be a text of certificates in PEM. Leave it out for the well-known ones.",
+    );
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw new RangeError(
+      `signal must be an AbortSignal, got ${shown(signal)}. Leave it out for a dial that nobody calls off.`,
+    );
+  return {
+    to: { relay: { url, ca }, id: id.toLowerCase(), port },
+    ways: way === undefined ? WAYS : [way],
+    signal,
+  };
+}
+
+function isGiven(
+  options: unknown,
+): options is Readonly<Partial<Record<keyof DialOptions, unknown>>> {
+  return typeof options === "object" && options !== null;
+}
+
+function toUrl(relay: unknown): URL | undefined {
+  const text = relay instanceof URL ? relay.href : relay;
+  return typeof text === "string" && URL.canParse(text)
+    ? new URL(text)
+    : undefined;
+}
+
+/** What was given, on one line. */
+function shown(value: unknown): string {
+  return typeof value === "string"
+    ? JSON.stringify(value)
+    : inspect(value, { depth: 0, breakLength: Infinity });
 }
 
 /** Keeps a stream alive where its way allows it. */

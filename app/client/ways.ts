@@ -1,5 +1,5 @@
 // The three ways through a relay to a port of a hidden server. One attempt each; which one to take is for others to say.
-import type { IncomingMessage } from "node:http";
+import type { ClientRequest, IncomingMessage } from "node:http";
 import type { Duplex, Readable } from "node:stream";
 import { WebSocket } from "ws";
 import {
@@ -116,10 +116,15 @@ function byWebSocket(
   const url = new URL(connectTcpPath(id, port), relay.url);
   url.protocol = relay.url.protocol === "https:" ? "wss:" : "ws:";
   url.username = url.password = "";
+  let answerer = (): string => relay.url.host;
   const socket = new WebSocket(url, CONNECT_TCP, {
     ...outboundOptions(relay),
     perMessageDeflate: false,
     handshakeTimeout: WAY_MILLISECONDS,
+    finishRequest: (request) => {
+      answerer = answererTo(request, relay.url);
+      request.end();
+    },
   });
   const settle = onAbort(signal, () => {
     socket.terminate();
@@ -132,7 +137,7 @@ function byWebSocket(
       );
     });
     socket.on("unexpected-response", (_request, answer) => {
-      void readProblem(answer, answer).then((problem) => {
+      void readProblem(answerer(), answer, answer).then((problem) => {
         settle();
         socket.terminate();
         reject(problem);
@@ -158,6 +163,7 @@ function ask(
   const { host } = to.relay.url;
   return new Promise((resolve, reject) => {
     const request = openRequest(to.relay, outbound);
+    const answerer = answererTo(request, to.relay.url);
     // What is to be broken off: the request, and then the reason for a refusal.
     let underway: { destroy(): unknown } = request;
     const settle = onAbort(signal, () => underway.destroy());
@@ -175,7 +181,7 @@ function ask(
     ): void => {
       clearTimeout(deadline);
       underway = body;
-      void readProblem(answer, body, early).then((problem) => {
+      void readProblem(answerer(), answer, body, early).then((problem) => {
         settle();
         body.destroy();
         reject(problem);
@@ -230,8 +236,18 @@ function primed(pipe: Pipe, link: Link, early: Buffer): Pipe {
   return pipe;
 }
 
+/** Who it is that answers: what comes through a proxy that has said no is the proxy's own. */
+function answererTo(request: ClientRequest, relay: URL): () => string {
+  let who = relay.host;
+  request.on("proxyConnect", ({ statusCode }: { statusCode: number }) => {
+    if (statusCode !== 200) who = `the proxy on the way to ${relay.host}`;
+  });
+  return () => who;
+}
+
 /** Why the relay, or whoever answered in its place, said no. */
 async function readProblem(
+  answerer: string,
   answer: IncomingMessage,
   body: Readable,
   early = NOTHING,
@@ -263,7 +279,10 @@ async function readProblem(
   } catch {
     // Not the relay's.
   }
-  return new DialError(`the answer was ${String(status)}`, status);
+  return new DialError(
+    `${answerer} answered ${String(status)}, and does not look like a rendezvous relay`,
+    status,
+  );
 }
 
 const NOTHING: Buffer = Buffer.alloc(0);

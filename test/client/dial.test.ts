@@ -17,6 +17,48 @@ async function rejection(promise: Promise<unknown>): Promise<unknown> {
   );
 }
 
+describe("a dial with wrong options", () => {
+  const right = { relay: "http://127.0.0.1:1", id: "pi", port: 22 };
+  // As from plain JavaScript, where nobody has checked the types.
+  const dialAny = dial as (options: unknown) => Promise<unknown>;
+  for (const [what, options, words] of [
+    [
+      "no options",
+      undefined,
+      "dial() needs options: dial({ relay, id, port })",
+    ],
+    ["null", null, "dial() needs options"],
+    ["no relay", { ...right, relay: undefined }, "relay must be a URL"],
+    ["a relay without a scheme", { ...right, relay: "x" }, "relay must be"],
+    ["a relay of ftp", { ...right, relay: "ftp://x" }, "https:// or http://"],
+    ["no id", { ...right, id: undefined }, "id must be one DNS label"],
+    ["a number as id", { ...right, id: 5 }, "63 characters, got 5."],
+    ["an id with a dot", { ...right, id: "p.i" }, 'got "p.i".'],
+    ["the port as a text", { ...right, port: "22" }, 'got "22".'],
+    ["no port", { ...right, port: undefined }, "port must be an integer"],
+    ["half a port", { ...right, port: 1.5 }, "from 1 to 65535, got 1.5."],
+    ["a way that is none", { ...right, via: "zzz" }, "via must be one of"],
+    ["certificates in octets", { ...right, ca: Buffer.from("x") }, "in PEM"],
+    [
+      "a controller",
+      { ...right, signal: new AbortController() },
+      "signal must",
+    ],
+  ] as const) {
+    it(`says what is wrong with ${what}`, async () => {
+      const reason = await rejection(dialAny(options));
+      expect(reason).to.be.instanceOf(RangeError);
+      expect(String(reason)).to.include(words).and.match(/\.$/);
+    });
+  }
+
+  it("takes the relay as a URL too, and shows no secret of it", async () => {
+    const relay = new URL("ftp://pi:HUNTER2@x");
+    const reason = await rejection(dial({ ...right, relay }));
+    expect(String(reason)).to.include("relay must be").and.not.include("HUNT");
+  });
+});
+
 describe("a dial with a signal", () => {
   for (const via of WAYS) {
     it(`is given up by ${via}, and nobody waits at the relay any more`, async () => {

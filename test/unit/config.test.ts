@@ -397,6 +397,67 @@ describe("the command line", () => {
       );
   });
 
+  it("offers TCP services by their ports", () => {
+    const offers = ["22", "5432=db.lan:5433", "80=[::1]:8080", "443=8443"];
+    const argv = offers.flatMap((offer) => ["--tcp", offer]);
+    expect(readCommand(["park", URL_WITH_SECRET, ...argv], {}))
+      .to.have.property("tcp")
+      .that.deep.equals(
+        new Map([
+          [22, { host: "localhost", port: 22 }],
+          [5432, { host: "db.lan", port: 5433 }],
+          [80, { host: "::1", port: 8080 }],
+          [443, { host: "localhost", port: 8443 }],
+        ]),
+      );
+  });
+
+  for (const offer of [
+    ...["ssh", "0", "65536", "22=", "22=x", "=22", "22=22=22"],
+    ...["22=http://x:1", "http://x:22", "22=x:1/", "22=x:0"],
+  ]) {
+    it(`says of --tcp ${offer} only that it is wrong`, () => {
+      expect(
+        problemsOf(() =>
+          readCommand(["park", URL_WITH_SECRET, "--tcp", offer], {}),
+        ),
+      ).to.deep.equal([
+        `--tcp must be a port like 22, or like 5432=db.lan:5432, got "${offer}".`,
+      ]);
+    });
+  }
+
+  it("says that --tcp names a port twice, and shows no secret that stands there by mistake", () => {
+    const park = (...offers: string[]): string[] =>
+      problemsOf(() =>
+        readCommand(
+          [
+            ...["park", URL_WITH_SECRET],
+            ...offers.flatMap((offer) => ["--tcp", offer]),
+          ],
+          {},
+        ),
+      );
+    expect(park("22", "22=x:1")).to.deep.equal([
+      "--tcp names port 22 twice. Name it once.",
+    ]);
+    expect(park("https://pi:HUNTER2@x").join()).to.not.include("HUNTER2");
+  });
+
+  it("listens where it is told", () => {
+    const dial = ["dial", "https://x", "pi", "22", "--listen"];
+    expect(readCommand([...dial, "5000"], {})).to.deep.include({
+      listen: { host: "localhost", port: 5000 },
+    });
+    expect(readCommand([...dial, "[::1]:5000"], {})).to.deep.include({
+      listen: { host: "::1", port: 5000 },
+    });
+    for (const place of ["x", "0", "http://localhost:5000"])
+      expect(problemsOf(() => readCommand([...dial, place], {}))).to.deep.equal(
+        [`--listen must be a port or host:port, got "${place}".`],
+      );
+  });
+
   it("says what is missing", () => {
     expect(problemsOf(() => readCommand(["park"], {})).join()).to.include(
       "Name the relay and the service",

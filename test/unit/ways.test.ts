@@ -4,6 +4,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { dial, reach } from "../../app/client/dial.ts";
 import { DialError } from "../../app/client/ways.ts";
 import { WAYS, type Way } from "../../app/protocol.ts";
+import { afterThisTest } from "../support/cleanup.ts";
 import { hurryTimers } from "../support/clock.ts";
 import { until } from "../support/relay.ts";
 import { echo, offerService, readAll } from "../support/streams.ts";
@@ -54,6 +55,16 @@ const page = (status: string, body = "<h1>No</h1>", more = ""): string =>
   `HTTP/1.1 ${status}\r\nContent-Type: text/html\r\nContent-Length: ${body.length}\r\n${more}\r\n${body}`;
 const problem = (status: string, code: string): string =>
   page(status, JSON.stringify({ code, detail: `It is ${code}.` }));
+
+/** Changes the environment until this test is over. */
+function setVariable(name: string, value: string): void {
+  const before = process.env[name];
+  process.env[name] = value;
+  afterThisTest(() => {
+    if (before === undefined) Reflect.deleteProperty(process.env, name);
+    else process.env[name] = before;
+  });
+}
 
 describe("a client's way", () => {
   for (const via of WAYS) {
@@ -151,6 +162,38 @@ describe("a client's search for a way", () => {
       expect(error).to.include({ code, status: Number(status.slice(0, 3)) });
       expect(error.message).to.equal(`It is ${code}.`);
       expect(tried).to.deep.equal(["connect"]);
+    });
+  }
+
+  for (const via of WAYS) {
+    for (const status of ["404 Not Found", "200 OK"]) {
+      if (via === "connect" && status === "200 OK") continue;
+      it(`says that it was no relay that answered ${status}, by ${via}`, async () => {
+        const { url } = await fakeRelay((_way, socket) => {
+          socket.write(page(status));
+        });
+        const error = await failure(
+          dial({ relay: url, id: "pi", port: 7, via }),
+        );
+        expect(error.message).to.equal(
+          `${new URL(url).host} answered ${status.slice(0, 3)}, and does not look like a rendezvous relay`,
+        );
+      });
+    }
+
+    it(`says that it was the proxy who said no, by ${via}`, async () => {
+      const { url } = await fakeRelay((_way, socket) => {
+        socket.write(page("403 Forbidden"));
+      });
+      setVariable("http_proxy", url);
+      setVariable("no_proxy", "");
+      const relay = "http://relay.invalid";
+      const { message } = await failure(
+        dial({ relay, id: "pi", port: 7, via }),
+      );
+      expect(message).to.match(
+        /^the proxy on the way to relay.invalid answered 403/,
+      );
     });
   }
 
