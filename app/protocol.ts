@@ -127,19 +127,21 @@ export function readConnectTcpPath(
 ): { host: string; port: number } | undefined {
   const match =
     /^\/\.well-known\/masque\/tcp\/([^/?]+)\/([^/?]+)\/(?:\?.*)?$/.exec(target);
-  const port = readPort(match?.[2] ?? "");
-  if (match === null || port === undefined) return undefined;
   try {
-    return { host: decodeURIComponent(match[1] ?? ""), port };
+    const host = decodeURIComponent(match?.[1] ?? "");
+    const port = readPort(decodeURIComponent(match?.[2] ?? ""));
+    return port === undefined ? undefined : { host, port };
   } catch {
+    // A % that stands for nothing.
     return undefined;
   }
 }
 
-/** A port number from 1 to 65535, undefined for any other text. */
+/** A port number from 1 to 65535 without leading zeros, undefined for any other text. */
 export function readPort(text: string): number | undefined {
-  const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
-  return port > 0 && port <= 65_535 ? port : undefined;
+  if (!/^[1-9]\d{0,4}$/.test(text)) return undefined;
+  const port = Number(text);
+  return port <= 65_535 ? port : undefined;
 }
 
 /** The URL at which a visitor reaches a hidden server on a relay. */

@@ -64,6 +64,9 @@ const BAD_REQUESTS: readonly [
   ],
   ["port 0", connectTcp("pi/0"), 400, "bad_target"],
   ["port 65536", connectTcp("pi/65536"), 400, "bad_target"],
+  ["a port with a leading zero", connectTcp("pi/07"), 400, "bad_target"],
+  ["a leading zero in code", connectTcp("pi/%307"), 400, "bad_target"],
+  ["a port that cannot be decoded", connectTcp("pi/%7"), 400, "bad_target"],
   ["a port that is no number", connectTcp("pi/ssh"), 400, "bad_target"],
   ["a negative port", connectTcp("pi/-7"), 400, "bad_target"],
   ["no port", connectTcp("pi"), 400, "bad_target"],
@@ -93,6 +96,7 @@ const BAD_REQUESTS: readonly [
   ["no Host", connectTcp().replace("Host: relay\r\n", ""), 400, "bad_request"],
   ["a port that is not offered", connectTcp("pi/22"), 403, "not_offered"],
   ["a CONNECT to port 0", connectTo("pi:0"), 400, "bad_target"],
+  ["a CONNECT to port 07", connectTo("pi:07"), 400, "bad_target"],
   ["a CONNECT to port 65536", connectTo("pi:65536"), 400, "bad_target"],
   ["a CONNECT elsewhere", connectTo("example.com:443"), 404, "unknown_server"],
   ["a CONNECT to an address", connectTo("127.0.0.1:22"), 404, "unknown_server"],
@@ -144,6 +148,13 @@ describe("a request for a TCP stream", () => {
       expect(visitor.received).to.equal("");
     });
   }
+
+  it("may have its host and its port in percent-encoding", async () => {
+    const { relay } = await offerService(echo);
+    const visitor = await reach(relay, connectTcp("%70%69/%37"));
+    visitor.write(data("hello"));
+    await visitor.take(data("hello"));
+  });
 
   it("is granted with the fields of the draft", async () => {
     const { relay } = await offerService(echo);

@@ -413,8 +413,8 @@ describe("the command line", () => {
   });
 
   for (const offer of [
-    ...["ssh", "0", "65536", "22=", "22=x", "=22", "22=22=22"],
-    ...["22=http://x:1", "http://x:22", "22=x:1/", "22=x:0"],
+    ...["ssh", "0", "65536", "022", "22=", "22=x", "=22", "22=22=22"],
+    ...["22=http://x:1", "http://x:22", "22=x:1/", "22=x:0", "22=x:01"],
   ]) {
     it(`says of --tcp ${offer} only that it is wrong`, () => {
       expect(
@@ -452,7 +452,7 @@ describe("the command line", () => {
     expect(readCommand([...dial, "[::1]:5000"], {})).to.deep.include({
       listen: { host: "::1", port: 5000 },
     });
-    for (const place of ["x", "0", "http://localhost:5000"])
+    for (const place of ["x", "0", "http://localhost:5000", "05000"])
       expect(problemsOf(() => readCommand([...dial, place], {}))).to.deep.equal(
         [`--listen must be a port or host:port, got "${place}".`],
       );
