@@ -1,13 +1,5 @@
-// The only reader of environment and flags. Every problem is reported at once, in a sentence that names its cure.
+// The relay's environment. Every problem is reported at once, in a sentence that names its cure.
 import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
-import { parseArgs, type ParseArgsConfig } from "node:util";
-import {
-  WAYS,
-  isId,
-  readPort as readPortNumber,
-  type Way,
-} from "./protocol.ts";
 import {
   MIN_SECRET_LENGTH,
   SETTINGS,
@@ -15,8 +7,7 @@ import {
   checkSettings,
   type RelayOptions,
 } from "./relay/options.ts";
-
-type Environment = Readonly<Record<string, string | undefined>>;
+import { collect, nonEmpty, readText, type Environment } from "./values.ts";
 
 /** Set by platforms that put exactly one router in front. */
 const PLATFORM_VARIABLES = [
@@ -37,7 +28,8 @@ const LOG_LEVELS = [
   "trace",
   "silent",
 ];
-const DEFAULT_PORT = 5000;
+/** Where the relay listens when nobody says where. */
+export const DEFAULT_PORT = 5000;
 
 export interface RelayConfig {
   readonly options: RelayOptions;
@@ -65,7 +57,7 @@ export function readRelayConfig(environment: Environment): RelayConfig {
     );
   }
   const options = collect(problems, () => checkSettings(given));
-  const port = collect(problems, () => readPort(environment));
+  const port = collect(problems, () => readPortVariable(environment));
   const logLevel = nonEmpty(environment["LOG_LEVEL"]) ?? "info";
   if (!LOG_LEVELS.includes(logLevel))
     problems.push(
@@ -82,265 +74,8 @@ export function readRelayConfig(environment: Environment): RelayConfig {
   };
 }
 
-/** A command line of the `rendezvous` program, checked. */
-export type Command =
-  | { readonly command: "help"; readonly topic: string | undefined }
-  | { readonly command: "version" }
-  | {
-      readonly command: "issue";
-      readonly id: string;
-      readonly relay: URL;
-      readonly json: boolean;
-      readonly settings: RelayOptions;
-    }
-  | {
-      readonly command: "park";
-      readonly relay: URL;
-      readonly id: string;
-      readonly secret: string;
-      /** The HTTP service; undefined where only TCP services are offered. */
-      readonly service: ServiceAddress | undefined;
-      readonly tcp: ReadonlyMap<number, ServiceAddress>;
-      readonly spare: number;
-      readonly max: number;
-      readonly ca: string | undefined;
-      readonly verbose: boolean;
-    }
-  | {
-      readonly command: "dial";
-      readonly relay: URL;
-      readonly id: string;
-      readonly port: number;
-      readonly via: Way | undefined;
-      /** Serve a local port instead of stdin and stdout. */
-      readonly listen: ServiceAddress | undefined;
-      readonly ca: string | undefined;
-    };
-
-interface ServiceAddress {
-  readonly host: string;
-  readonly port: number;
-}
-
-/**
- * Reads a command line.
- * @throws SettingsError with one sentence for each problem
- */
-export function readCommand(
-  argv: readonly string[],
-  environment: Environment,
-): Command {
-  const [name, ...rest] = argv;
-  switch (name) {
-    case undefined:
-    case "help":
-    case "--help":
-    case "-h":
-      return { command: "help", topic: rest[0] };
-    case "--version":
-    case "-v":
-      return { command: "version" };
-    case "issue":
-      return readIssue(rest, environment);
-    case "park":
-      return readPark(rest, environment);
-    case "dial":
-      return readDial(rest);
-    default:
-      throw new SettingsError(
-        `There is no command ${shown(name)}. \`rendezvous help\` lists them.`,
-      );
-  }
-}
-
-function readIssue(argv: readonly string[], environment: Environment): Command {
-  const { values, positionals } = parse(argv, {
-    relay: { type: "string" },
-    json: { type: "boolean" },
-    help: { type: "boolean", short: "h" },
-  });
-  if (values["help"] === true) return { command: "help", topic: "issue" };
-  const problems: string[] = [];
-  const [id, ...more] = positionals;
-  if (id === undefined || more.length > 0)
-    problems.push("Name one id: `rendezvous issue ID`.");
-  const given = readVariables(environment, problems);
-  if (given["relaySecret"] === undefined) {
-    problems.push(
-      "RELAY_SECRET must be set to the relay's secret, or RELAY_SECRET_FILE to a file that has it.",
-    );
-  }
-  const settings = collect(problems, () => checkSettings(given));
-  const port = collect(problems, () => readPort(environment)) ?? DEFAULT_PORT;
-  const relay = readUrl(
-    text(values["relay"]) ??
-      settings?.publicUrl ??
-      `http://localhost:${String(port)}`,
-    "--relay",
-    problems,
-  );
-  if (
-    problems.length > 0 ||
-    id === undefined ||
-    settings === undefined ||
-    relay === undefined
-  )
-    throw new SettingsError(problems.join("\n"));
-  return {
-    command: "issue",
-    id,
-    relay,
-    json: values["json"] === true,
-    settings,
-  };
-}
-
-function readPark(argv: readonly string[], environment: Environment): Command {
-  const { values, positionals } = parse(argv, {
-    spare: { type: "string" },
-    max: { type: "string" },
-    ca: { type: "string" },
-    "secret-file": { type: "string" },
-    tcp: { type: "string", multiple: true },
-    verbose: { type: "boolean" },
-    help: { type: "boolean", short: "h" },
-  });
-  if (values["help"] === true) return { command: "help", topic: "park" };
-  const problems: string[] = [];
-  const fromVariable = nonEmpty(environment["RENDEZVOUS_URL"]);
-  // The relay comes first, unless the variable names it.
-  const isNamed =
-    positionals[0] !== undefined && /^https?:\/\/[^/]*@/.test(positionals[0]);
-  const named =
-    isNamed || fromVariable === undefined
-      ? positionals
-      : [fromVariable, ...positionals];
-  const [url, target]: readonly (string | undefined)[] = named;
-  const tcp = readTcp(values["tcp"], problems);
-  if (
-    url === undefined ||
-    (target === undefined && values["tcp"] === undefined) ||
-    named.length > 2
-  ) {
-    problems.push(
-      "Name the relay and the service: `rendezvous park https://ID:SECRET@relay.example.com 8080`.",
-    );
-  }
-  const relay =
-    url === undefined
-      ? undefined
-      : readUrl(
-          url,
-          url === fromVariable ? "RENDEZVOUS_URL" : "The relay",
-          problems,
-        );
-  const secretFile =
-    text(values["secret-file"]) ??
-    nonEmpty(environment["RENDEZVOUS_SECRET_FILE"]);
-  const secret =
-    secretFile === undefined
-      ? decode(relay?.password ?? "")
-      : readText(secretFile, problems);
-  const id = decode(relay?.username ?? "");
-  if (relay !== undefined && id === "")
-    problems.push(
-      "The relay's URL must have the id before its host: `https://ID:SECRET@relay.example.com`.",
-    );
-  if (relay !== undefined && id !== "" && secret === "")
-    problems.push(
-      "The secret is missing. Put it into the relay's URL, or name a file with --secret-file.",
-    );
-  const service =
-    target === undefined ? undefined : readService(target, problems);
-  const spare = readCount(text(values["spare"]), "--spare", 4, problems);
-  const max = readCount(text(values["max"]), "--max", 64, problems);
-  const caFile = text(values["ca"]);
-  const ca = caFile === undefined ? undefined : readText(caFile, problems);
-  if (problems.length > 0 || relay === undefined || secret === undefined)
-    throw new SettingsError(problems.join("\n"));
-  return {
-    command: "park",
-    relay,
-    id,
-    secret,
-    service,
-    tcp,
-    spare,
-    max,
-    ca,
-    verbose: values["verbose"] === true,
-  };
-}
-
-function readDial(argv: readonly string[]): Command {
-  const { values, positionals } = parse(argv, {
-    via: { type: "string" },
-    listen: { type: "string" },
-    ca: { type: "string" },
-    help: { type: "boolean", short: "h" },
-  });
-  if (values["help"] === true) return { command: "help", topic: "dial" };
-  const problems: string[] = [];
-  const [url, id, portText]: readonly (string | undefined)[] = positionals;
-  const port = readPortNumber(portText ?? "");
-  if (positionals.length !== 3 || port === undefined) {
-    problems.push(
-      "Name the relay, the id and a port from 1 to 65535: `rendezvous dial https://relay.example.com ID 22`.",
-    );
-  }
-  if (id !== undefined && !isId(id.toLowerCase()))
-    problems.push(
-      "The id must be one DNS label: a-z, 0-9 and inner hyphens, at most 63 characters.",
-    );
-  const relay =
-    url === undefined ? undefined : readUrl(url, "The relay", problems);
-  const via = WAYS.find((way) => way === values["via"]);
-  if (values["via"] !== undefined && via === undefined)
-    problems.push(
-      `--via must be one of ${WAYS.join(", ")}. Leave it out for the first that leads there.`,
-    );
-  const listen = text(values["listen"]);
-  const place = listen === undefined ? undefined : readPlace(listen);
-  if (listen !== undefined && place === undefined)
-    problems.push(
-      `--listen must be a port or host:port, got ${shown(listen)}.`,
-    );
-  const caFile = text(values["ca"]);
-  const ca = caFile === undefined ? undefined : readText(caFile, problems);
-  if (
-    problems.length > 0 ||
-    relay === undefined ||
-    id === undefined ||
-    port === undefined
-  )
-    throw new SettingsError(problems.join("\n"));
-  return { command: "dial", relay, id, port, via, listen: place, ca };
-}
-
-/** `22`, `5432=db.lan:5432`, `80=localhost:8080`: the port that visitors name, and where the service listens. */
-function readTcp(
-  values: unknown,
-  problems: string[],
-): Map<number, ServiceAddress> {
-  const offered = new Map<number, ServiceAddress>();
-  for (const value of Array.isArray(values) ? (values as unknown[]) : []) {
-    const offer = String(value);
-    const [name = "", place = name] = offer.split(/=(.*)/s, 2);
-    const port = readPortNumber(name);
-    const service = readPlace(place);
-    if (port === undefined || service === undefined)
-      problems.push(
-        `--tcp must be a port like 22, or like 5432=db.lan:5432, got ${shown(offer)}.`,
-      );
-    else if (offered.has(port))
-      problems.push(`--tcp names port ${String(port)} twice. Name it once.`);
-    else offered.set(port, service);
-  }
-  return offered;
-}
-
 /** The relay's settings by their names, as far as the environment has them. */
-function readVariables(
+export function readVariables(
   environment: Environment,
   problems: string[],
 ): Record<string, unknown> {
@@ -358,127 +93,14 @@ function readVariables(
   return given;
 }
 
-function parse(
-  argv: readonly string[],
-  options: NonNullable<ParseArgsConfig["options"]>,
-) {
-  try {
-    return parseArgs({
-      args: [...argv],
-      options,
-      allowPositionals: true,
-      strict: true,
-    });
-  } catch (error) {
-    throw new SettingsError(
-      error instanceof Error ? error.message : String(error),
-    );
-  }
-}
-
-function collect<T>(problems: string[], read: () => T): T | undefined {
-  try {
-    return read();
-  } catch (error) {
-    if (!(error instanceof SettingsError)) throw error;
-    problems.push(error.message);
-    return undefined;
-  }
-}
-
-function readPort(environment: Environment): number {
+/**
+ * The port that the relay is to listen on.
+ * @throws SettingsError
+ */
+export function readPortVariable(environment: Environment): number {
   const port = nonEmpty(environment["PORT"]) ?? String(DEFAULT_PORT);
   if (/^\d{1,5}$/.test(port) && Number(port) <= 65_535) return Number(port);
   throw new SettingsError(
     `PORT must be a port number, 0 to 65535, got ${JSON.stringify(port)}. Leave it out for ${String(DEFAULT_PORT)}.`,
   );
-}
-
-function readUrl(
-  value: string,
-  name: string,
-  problems: string[],
-): URL | undefined {
-  // A bare host is what people type first.
-  const url = URL.canParse(value) ? new URL(value) : undefined;
-  if (
-    url !== undefined &&
-    (url.protocol === "https:" || url.protocol === "http:")
-  )
-    return url;
-  problems.push(
-    `${name} must be a URL like https://relay.example.com, got ${shown(value)}.`,
-  );
-  return undefined;
-}
-
-/** Where the local HTTP service listens: a port, host:port, or http://host:port. */
-function readService(
-  target: string,
-  problems: string[],
-): ServiceAddress | undefined {
-  const plain = target.replace(/^http:\/\//, "").replace(/\/$/, "");
-  const isHost = plain !== target && !/^\d+$/.test(plain);
-  const service =
-    readPlace(plain) ?? (isHost ? readPlace(`${plain}:80`) : undefined);
-  if (service === undefined)
-    problems.push(
-      `The service must be a port, host:port or http://host:port, got ${shown(target)}.`,
-    );
-  return service;
-}
-
-/** A port of this machine, or host:port. */
-function readPlace(place: string): ServiceAddress | undefined {
-  const match = /^(?:(\[[0-9a-fA-F:.]+\]|[\w.-]+):)?(\d+)$/.exec(place);
-  const port = readPortNumber(match?.[2] ?? "");
-  if (port === undefined) return undefined;
-  const host = (match?.[1] ?? "localhost").replace(/^\[(.*)\]$/, "$1");
-  return { host, port };
-}
-
-function readCount(
-  value: string | undefined,
-  flag: string,
-  byDefault: number,
-  problems: string[],
-): number {
-  if (value === undefined) return byDefault;
-  if (/^[1-9]\d{0,5}$/.test(value)) return Number(value);
-  problems.push(
-    `${flag} must be a positive integer, got ${JSON.stringify(value)}. Leave it out for ${String(byDefault)}.`,
-  );
-  return byDefault;
-}
-
-function readText(file: string, problems: string[]): string | undefined {
-  try {
-    return readFileSync(file, "utf8").trim();
-  } catch (error) {
-    problems.push(
-      `${file} cannot be read: ${error instanceof Error ? error.message : String(error)}.`,
-    );
-    return undefined;
-  }
-}
-
-function nonEmpty(value: string | undefined): string | undefined {
-  return value === undefined || value === "" ? undefined : value;
-}
-
-function text(value: unknown): string | undefined {
-  return typeof value === "string" ? value : undefined;
-}
-
-function decode(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
-}
-
-/** What was given, as an error may show it: without the secret of a URL. */
-function shown(value: string): string {
-  return JSON.stringify(value.replace(/(^|\/\/)[^/]*@/, "$1"));
 }

@@ -7,7 +7,7 @@ import { dial } from "../client/dial.ts";
 import { createListener } from "../client/listen.ts";
 import { DialError } from "../client/ways.ts";
 import { complain } from "./print.ts";
-import type { Command } from "../config.ts";
+import type { Command } from "../command.ts";
 
 type DialCommand = Extract<Command, { command: "dial" }>;
 

@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import process from "node:process";
 import { park } from "../agent/agent.ts";
 import { createWatch } from "../agent/watch.ts";
-import { readCommand, type Command } from "../config.ts";
+import { readCommand, type Command } from "../command.ts";
 import { issue } from "../issue.ts";
 import { SettingsError } from "../relay/options.ts";
 import { VERSION } from "../version.ts";

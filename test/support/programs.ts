@@ -5,7 +5,7 @@ import {
   type ChildProcessWithoutNullStreams,
 } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -155,4 +155,11 @@ export function scratch(): string {
     rmSync(directory, { recursive: true, force: true });
   });
   return directory;
+}
+
+/** A file that says this, for this test only. */
+export function scratchFile(text: string): string {
+  const path = join(scratch(), "text");
+  writeFileSync(path, text);
+  return path;
 }

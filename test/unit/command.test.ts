@@ -1,0 +1,251 @@
+// Command lines: what they mean, and everything wrong about them said at once.
+import { expect } from "chai";
+import { readCommand } from "../../app/command.ts";
+import { problemsOf } from "../support/problems.ts";
+import { scratchFile } from "../support/programs.ts";
+import { RELAY_SECRET } from "../support/relay.ts";
+
+describe("the command line", () => {
+  const URL_WITH_SECRET = "https://pi:SECRET@relay.example.com";
+
+  it("asks for help, or for the version", () => {
+    for (const argv of [[], ["help"], ["--help"], ["-h"]])
+      expect(readCommand(argv, {})).to.deep.equal({
+        command: "help",
+        topic: undefined,
+      });
+    expect(readCommand(["help", "park"], {})).to.deep.equal({
+      command: "help",
+      topic: "park",
+    });
+    expect(readCommand(["issue", "--help"], {})).to.deep.equal({
+      command: "help",
+      topic: "issue",
+    });
+    expect(readCommand(["--version"], {})).to.deep.equal({
+      command: "version",
+    });
+  });
+
+  it("issues an id with the relay's secret from the environment", () => {
+    const command = readCommand(["issue", "pi", "--json"], {
+      RELAY_SECRET,
+      PORT: "6000",
+    });
+    expect(command).to.deep.include({ command: "issue", id: "pi", json: true });
+    expect(command)
+      .to.have.property("relay")
+      .that.deep.equals(new URL("http://localhost:6000"));
+    expect(
+      readCommand(["issue", "pi", "--relay", "https://x"], { RELAY_SECRET }),
+    )
+      .to.have.property("relay")
+      .that.deep.equals(new URL("https://x"));
+    expect(
+      readCommand(["issue", "pi"], { RELAY_SECRET, PUBLIC_URL: "https://y" }),
+    )
+      .to.have.property("relay")
+      .that.deep.equals(new URL("https://y"));
+  });
+
+  it("says everything that is wrong about an issue at once", () => {
+    const problems = problemsOf(() =>
+      readCommand(["issue", "--relay", "x"], { PORT: "x", MAX_TUNNELS: "x" }),
+    );
+    for (const word of [
+      "Name one id",
+      "RELAY_SECRET must be set",
+      "MAX_TUNNELS must be",
+      "PORT must be",
+      "--relay must be a URL",
+    ])
+      expect(
+        problems.filter((problem) => problem.startsWith(word)),
+        word,
+      ).to.have.length(1);
+  });
+
+  const services = [
+    ["8080", "localhost", 8080],
+    ["db.lan:81", "db.lan", 81],
+    ["http://db.lan:81", "db.lan", 81],
+    ["http://db.lan/", "db.lan", 80],
+    ["[::1]:81", "::1", 81],
+  ] as const;
+  for (const [text, host, port] of services) {
+    it(`parks the service ${text}`, () => {
+      expect(readCommand(["park", URL_WITH_SECRET, text], {})).to.deep.include({
+        command: "park",
+        id: "pi",
+        secret: "SECRET",
+        service: { host, port },
+        spare: 4,
+        max: 64,
+        verbose: false,
+      });
+    });
+  }
+
+  it("parks with everything set", () => {
+    const ca = scratchFile("PEM\n");
+    expect(
+      readCommand(
+        [
+          "park",
+          "--spare",
+          "2",
+          "--max=8",
+          "--verbose",
+          "--ca",
+          ca,
+          URL_WITH_SECRET,
+          "80",
+        ],
+        {},
+      ),
+    ).to.deep.include({ spare: 2, max: 8, verbose: true, ca: "PEM" });
+  });
+
+  it("takes URL and secret from the environment or a file", () => {
+    expect(
+      readCommand(["park", "80"], { RENDEZVOUS_URL: URL_WITH_SECRET }),
+    ).to.deep.include({ id: "pi", secret: "SECRET" });
+    const secretFile = scratchFile("OTHER\n");
+    expect(
+      readCommand(
+        [
+          "park",
+          "https://pi@relay.example.com",
+          "80",
+          "--secret-file",
+          secretFile,
+        ],
+        {},
+      ),
+    ).to.include({ secret: "OTHER" });
+    expect(
+      readCommand(["park", "https://pi@relay.example.com", "80"], {
+        RENDEZVOUS_SECRET_FILE: secretFile,
+      }),
+    ).to.include({ secret: "OTHER" });
+  });
+
+  it("says everything that is wrong about parking at once, and never the secret", () => {
+    const problems = problemsOf(() =>
+      readCommand(
+        [
+          "park",
+          "ftp://pi:HUNTER2@x",
+          "ssh",
+          "--spare",
+          "0",
+          "--max",
+          "x",
+          "--ca",
+          "/nowhere/ca",
+        ],
+        {},
+      ),
+    );
+    for (const word of [
+      "The relay must be a URL",
+      "The service must be a port",
+      "--spare must be",
+      "--max must be",
+      "/nowhere/ca cannot be read",
+    ])
+      expect(
+        problems.filter((problem) => problem.startsWith(word)),
+        word,
+      ).to.have.length(1);
+    expect(problems.join()).to.not.include("HUNTER2");
+    const mistakes = [
+      ["park", "pi:HUNTER2@x", "80"],
+      ["park", "80", "https://pi:HUNTER2@x"],
+      ["https://pi:HUNTER2@x", "80"],
+    ];
+    for (const argv of mistakes)
+      expect(problemsOf(() => readCommand(argv, {})).join()).to.not.include(
+        "HUNTER2",
+      );
+  });
+
+  it("offers TCP services by their ports", () => {
+    const offers = ["22", "5432=db.lan:5433", "80=[::1]:8080", "443=8443"];
+    const argv = offers.flatMap((offer) => ["--tcp", offer]);
+    expect(readCommand(["park", URL_WITH_SECRET, ...argv], {}))
+      .to.have.property("tcp")
+      .that.deep.equals(
+        new Map([
+          [22, { host: "localhost", port: 22 }],
+          [5432, { host: "db.lan", port: 5433 }],
+          [80, { host: "::1", port: 8080 }],
+          [443, { host: "localhost", port: 8443 }],
+        ]),
+      );
+  });
+
+  for (const offer of [
+    ...["ssh", "0", "65536", "022", "22=", "22=x", "=22", "22=22=22"],
+    ...["22=http://x:1", "http://x:22", "22=x:1/", "22=x:0", "22=x:01"],
+  ]) {
+    it(`says of --tcp ${offer} only that it is wrong`, () => {
+      expect(
+        problemsOf(() =>
+          readCommand(["park", URL_WITH_SECRET, "--tcp", offer], {}),
+        ),
+      ).to.deep.equal([
+        `--tcp must be a port like 22, or like 5432=db.lan:5432, got "${offer}".`,
+      ]);
+    });
+  }
+
+  it("says that --tcp names a port twice, and shows no secret that stands there by mistake", () => {
+    const park = (...offers: string[]): string[] =>
+      problemsOf(() =>
+        readCommand(
+          [
+            ...["park", URL_WITH_SECRET],
+            ...offers.flatMap((offer) => ["--tcp", offer]),
+          ],
+          {},
+        ),
+      );
+    expect(park("22", "22=x:1")).to.deep.equal([
+      "--tcp names port 22 twice. Name it once.",
+    ]);
+    expect(park("https://pi:HUNTER2@x").join()).to.not.include("HUNTER2");
+  });
+
+  it("listens where it is told", () => {
+    const dial = ["dial", "https://x", "pi", "22", "--listen"];
+    expect(readCommand([...dial, "5000"], {})).to.deep.include({
+      listen: { host: "localhost", port: 5000 },
+    });
+    expect(readCommand([...dial, "[::1]:5000"], {})).to.deep.include({
+      listen: { host: "::1", port: 5000 },
+    });
+    for (const place of ["x", "0", "http://localhost:5000", "05000"])
+      expect(problemsOf(() => readCommand([...dial, place], {}))).to.deep.equal(
+        [`--listen must be a port or host:port, got "${place}".`],
+      );
+  });
+
+  it("says what is missing", () => {
+    expect(problemsOf(() => readCommand(["park"], {})).join()).to.include(
+      "Name the relay and the service",
+    );
+    expect(
+      problemsOf(() => readCommand(["park", "https://x", "80"], {})).join(),
+    ).to.include("must have the id before its host");
+    expect(
+      problemsOf(() => readCommand(["park", "https://pi@x", "80"], {})).join(),
+    ).to.include("The secret is missing");
+    expect(problemsOf(() => readCommand(["prak"], {})).join()).to.include(
+      'no command "prak"',
+    );
+    expect(
+      problemsOf(() => readCommand(["park", "--spear", "1"], {})).join(),
+    ).to.include("--spear");
+  });
+});
