@@ -69,7 +69,7 @@ describe("a caller of a local port", () => {
       expect(agent.counts.joined).to.equal(1);
       caller.resetAndDestroy();
       await until(() => agent.counts.joined === 0);
-      expect(connectionsTo(port, "SYN_SENT")).to.equal(full);
+      await until(() => connectionsTo(port, "SYN_SENT") === full);
     });
 
     it(`who has ended his direction is served all the same, by ${via}`, async () => {
