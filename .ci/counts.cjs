@@ -1,5 +1,5 @@
-// mocha's spec reporter, which also writes the real counts to the file that COUNTS_FILE names.
-const { writeFileSync } = require("node:fs");
+// mocha's spec reporter, which also adds a line with the real counts of its run to the file that COUNTS_FILE names.
+const { appendFileSync } = require("node:fs");
 const { reporters } = require("mocha");
 
 module.exports = class Counts extends reporters.Spec {
@@ -7,7 +7,7 @@ module.exports = class Counts extends reporters.Spec {
     super(runner, options);
     runner.once("end", () => {
       const { passes, failures, pending } = runner.stats;
-      writeFileSync(process.env.COUNTS_FILE, `${passes} ${failures} ${pending}\n`);
+      appendFileSync(process.env.COUNTS_FILE, `${passes} ${failures} ${pending}\n`);
     });
   }
 };

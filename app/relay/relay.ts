@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { createServer, type Server } from "node:net";
 import { pino, type Logger } from "pino";
 import { CONNECT_TCP_PATH, PARK_SCHEME } from "../protocol.ts";
+import { adopts } from "../wire/adopt.ts";
 import type { RequestHead } from "../wire/head.ts";
 import { UNOWNED, acceptLink, type Link } from "../wire/link.ts";
 import { Auth } from "./auth.ts";
@@ -198,6 +199,8 @@ export function createRelay(
   };
   let timer: NodeJS.Timeout | undefined;
   server.on("listening", () => {
+    if (!adopts())
+      log.warn("this Node allows no more than its slower way to read");
     timer = setInterval(sweep, SWEEP_MILLISECONDS);
   });
   server.on("close", () => {

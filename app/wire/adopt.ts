@@ -22,6 +22,12 @@ interface AcceptedSocket {
   _handle: unknown;
   _server: unknown;
 }
+interface OnRead {
+  /** Where the next read goes to. */
+  buffer(): Buffer;
+  /** False stops reading. */
+  callback(this: Socket, count: number): boolean;
+}
 
 const shared = Buffer.allocUnsafeSlow(READ_OCTETS);
 /** Own buffers that nobody uses now. */
@@ -87,9 +93,49 @@ class Intake {
   }
 }
 
-/** Whether this Node lets itself be used so. */
+/** What tryOut() has found, once a process. */
+let worked: boolean | undefined;
+
+/** Whether this Node lets its sockets be used so. Where it does not, they are read through the public API, which is slower. */
+export function adopts(): boolean {
+  return (worked ??= tryOut());
+}
+
+/** Whether an accepted socket can be adopted: not every stream that comes to a server is one of Node's own. */
 export function canAdopt(socket: Socket): boolean {
-  return "_handle" in socket && "_server" in socket && isHandle(socket._handle);
+  return (
+    adopts() &&
+    "_handle" in socket &&
+    "_server" in socket &&
+    isHandle(socket._handle)
+  );
+}
+
+/** Puts the handle of one socket into another, as adopt() does. Neither ever connects, so that nothing is sent. */
+function tryOut(): boolean {
+  const old = new Socket();
+  let adopted: Socket | undefined;
+  let asked = false;
+  try {
+    // It has a handle from here on, and would connect in the next turn.
+    old.connect({ port: 1, host: "127.0.0.1" });
+    if (!("_handle" in old) || !isHandle(old._handle)) return false;
+    const handle = old._handle;
+    old._handle = null;
+    const buffer = (): Buffer => {
+      asked = true;
+      return shared;
+    };
+    adopted = socketWith(handle, { buffer, callback: () => false });
+    // Node asks for a buffer only where it has taken both the handle and `onread`.
+    return asked;
+  } catch {
+    return false;
+  } finally {
+    // The new one reads at once, and fails because it is not connected.
+    adopted?.on("error", () => undefined).destroy();
+    old.destroy();
+  }
 }
 
 /**
@@ -101,12 +147,10 @@ export function adopt(old: Socket, server: Server, sink: Sink): Socket {
   const handle = shell._handle;
   shell._handle = null;
   next = shared;
-  const options = {
-    handle,
-    allowHalfOpen: true,
-    onread: { buffer: () => next, callback: deliver },
-  };
-  const socket: AdoptedSocket = new Socket(options);
+  const socket: AdoptedSocket = socketWith(handle, {
+    buffer: () => next,
+    callback: deliver,
+  });
   socket[INTAKE] = new Intake(sink);
   // The server counts its connections by this.
   (socket as unknown as AcceptedSocket)._server = server;
@@ -135,6 +179,11 @@ export function written(octets: Buffer, borrower: Borrower): void {
     delivering?.buffer.buffer === octets.buffer
   )
     delivering.borrower = borrower;
+}
+
+function socketWith(handle: unknown, onread: OnRead): Socket {
+  const options = { handle, allowHalfOpen: true, onread };
+  return new Socket(options);
 }
 
 function deliver(this: AdoptedSocket, count: number): boolean {

@@ -4,6 +4,7 @@ import { expect } from "chai";
 import { once } from "node:events";
 import { Agent, get, type IncomingMessage } from "node:http";
 import { join } from "node:path";
+import { PUBLIC_READS, readsPublicly } from "../support/adoption.ts";
 import {
   expectNoCrash,
   memoryOf,
@@ -174,4 +175,19 @@ describe("a visitor who does not read", () => {
       expectNoCrash(program, agent, service);
     });
   }
+});
+
+describe("a relay program", () => {
+  it("says at its start when Node allows only the slower way to read", async () => {
+    const cases = [
+      { env: {}, slower: readsPublicly },
+      { env: { NODE_OPTIONS: PUBLIC_READS }, slower: true },
+      { env: { NODE_OPTIONS: "" }, slower: false },
+    ];
+    for (const { env, slower } of cases) {
+      const { program } = await startRelayHere(env);
+      const said = /"level":40,.*slower way to read/.test(program.output);
+      expect(said, program.output).to.equal(slower);
+    }
+  });
 });

@@ -1,9 +1,11 @@
-// Makes a server's sockets look as they would on a Node that does not let their handles be taken over.
-import type { Server, Socket } from "node:net";
+// Which way accepted sockets are read: `npm run test:public` is a run on the public API alone.
+import { join } from "node:path";
+import { PROJECT } from "./programs.ts";
 
-export function forbidAdoption(server: Server): void {
-  server.prependListener("connection", (socket: Socket) => {
-    const { _handle: handle } = socket as unknown as { _handle: object };
-    Object.defineProperty(handle, "useUserBuffer", { value: undefined });
-  });
-}
+const NAME = "public-reads.cjs";
+
+/** NODE_OPTIONS of a program that is to read through the public API alone. */
+export const PUBLIC_READS = `--require "${join(PROJECT, "test/support", NAME)}"`;
+
+/** Whether this process, and every one that it starts, reads so. */
+export const readsPublicly = (process.env["NODE_OPTIONS"] ?? "").includes(NAME);

@@ -8,10 +8,10 @@ import {
   type Server,
   type Socket,
 } from "node:net";
-import { canAdopt } from "../../app/wire/adopt.ts";
+import { adopts, canAdopt } from "../../app/wire/adopt.ts";
 import { acceptLink, Link, type Receiver } from "../../app/wire/link.ts";
 import { splice, type Spliced } from "../../app/wire/splice.ts";
-import { forbidAdoption } from "../support/adoption.ts";
+import { readsPublicly } from "../support/adoption.ts";
 import { afterThisTest } from "../support/cleanup.ts";
 import { checkPattern, pieceOf, sendPattern } from "../support/pattern.ts";
 import { until } from "../support/relay.ts";
@@ -36,11 +36,10 @@ async function listen(server: Server): Promise<number> {
 }
 
 /** Splices connections two by two, in the order of the number that each one sends first (4 octets). */
-async function startSwitchboard(adopting: boolean): Promise<Switchboard> {
+async function startSwitchboard(): Promise<Switchboard> {
   const waiting = new Map<number, Link>();
   const finished: Spliced[] = [];
   const server = createServer(OPTIONS, (socket) => {
-    expect(canAdopt(socket)).to.equal(adopting);
     const link = acceptLink(socket, server, {
       ...UNOWNED,
       data(octets) {
@@ -54,7 +53,6 @@ async function startSwitchboard(adopting: boolean): Promise<Switchboard> {
       },
     });
   });
-  if (!adopting) forbidAdoption(server);
   return { port: await listen(server), finished };
 }
 
@@ -69,51 +67,61 @@ async function dialSwitchboard(port: number, number: number): Promise<Socket> {
   return socket;
 }
 
-for (const [path, adopting] of [
-  ["with buffers of our own", true],
-  ["through the public API only", false],
-] as const) {
-  describe(`an accepted socket, ${path}`, () => {
-    it("passes on every octet of 64 pairs, both ways, to fast and slow readers", async function () {
-      this.timeout(60_000);
-      const { port, finished } = await startSwitchboard(adopting);
-      const total = Number(process.env["STRESS_MB"] ?? 2) * MEGABYTE;
-      const counts = await Promise.all(
-        Array.from({ length: 64 }, async (_, pair) => {
-          const [one, other] = [
-            await dialSwitchboard(port, pair),
-            await dialSwitchboard(port, pair),
-          ];
-          const pauses = pair % 4 === 0 ? 0 : (pair % 4) / 8;
-          const [there, back] = await Promise.all([
-            checkPattern(other, 2 * pair, pauses),
-            checkPattern(one, 2 * pair + 1, pauses / 2),
-            sendPattern(one, 2 * pair, total),
-            sendPattern(other, 2 * pair + 1, total),
-          ]);
-          return [there, back];
-        }),
-      );
-      expect(counts.flat().every((count) => count === total)).to.be.true;
-      await until(() => finished.length === 64);
-      for (const { there, back } of finished)
-        expect([there, back]).to.deep.equal([total, total]);
+describe("an accepted socket", () => {
+  it(`is ${readsPublicly ? "read through the public API" : "taken over"} in this run`, async () => {
+    const accepted = new Promise<boolean>((resolve) => {
+      const server = createServer(OPTIONS, (socket) => {
+        resolve(canAdopt(socket));
+        socket.destroy();
+      });
+      void listen(server).then((port) => {
+        const socket = connect(port, "127.0.0.1");
+        afterThisTest(() => socket.destroy());
+      });
     });
-
-    it("passes on what comes in single octets", async () => {
-      const { port } = await startSwitchboard(adopting);
-      const [one, other] = [
-        await dialSwitchboard(port, 1),
-        await dialSwitchboard(port, 1),
-      ];
-      one.setNoDelay();
-      const checked = checkPattern(other, 5, 0.1);
-      for (let at = 0; at < 2000; at++) one.write(pieceOf(5, at, 1));
-      one.end();
-      expect(await checked).to.equal(2000);
-    });
+    expect(await accepted).to.equal(!readsPublicly);
+    expect(adopts()).to.equal(!readsPublicly);
   });
-}
+
+  it("passes on every octet of 64 pairs, both ways, to fast and slow readers", async function () {
+    this.timeout(60_000);
+    const { port, finished } = await startSwitchboard();
+    const total = Number(process.env["STRESS_MB"] ?? 2) * MEGABYTE;
+    const counts = await Promise.all(
+      Array.from({ length: 64 }, async (_, pair) => {
+        const [one, other] = [
+          await dialSwitchboard(port, pair),
+          await dialSwitchboard(port, pair),
+        ];
+        const pauses = pair % 4 === 0 ? 0 : (pair % 4) / 8;
+        const [there, back] = await Promise.all([
+          checkPattern(other, 2 * pair, pauses),
+          checkPattern(one, 2 * pair + 1, pauses / 2),
+          sendPattern(one, 2 * pair, total),
+          sendPattern(other, 2 * pair + 1, total),
+        ]);
+        return [there, back];
+      }),
+    );
+    expect(counts.flat().every((count) => count === total)).to.be.true;
+    await until(() => finished.length === 64);
+    for (const { there, back } of finished)
+      expect([there, back]).to.deep.equal([total, total]);
+  });
+
+  it("passes on what comes in single octets", async () => {
+    const { port } = await startSwitchboard();
+    const [one, other] = [
+      await dialSwitchboard(port, 1),
+      await dialSwitchboard(port, 1),
+    ];
+    one.setNoDelay();
+    const checked = checkPattern(other, 5, 0.1);
+    for (let at = 0; at < 2000; at++) one.write(pieceOf(5, at, 1));
+    one.end();
+    expect(await checked).to.equal(2000);
+  });
+});
 
 describe("a buffer that was lent", () => {
   it("is left alone until the write has left, even when its reader has gone in the same moment", async () => {
@@ -174,7 +182,7 @@ describe("a buffer that was lent", () => {
     }
     expect(seeds).to.deep.equal(sources.map((_, i) => i));
     // Others read on meanwhile, into whatever buffers they are given.
-    const { port: other } = await startSwitchboard(true);
+    const { port: other } = await startSwitchboard();
     await Promise.all(
       Array.from({ length: 64 }, async (_, pair) => {
         const [one, two] = [
