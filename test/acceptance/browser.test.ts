@@ -1,8 +1,11 @@
 // visitor: Chromium -> relay ==tunnels==> agent -> hidden server: express and ws
 import { expect } from "chai";
 import express from "express";
+import { X509Certificate, createHash } from "node:crypto";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { chromium, type Page } from "playwright-core";
 import { WebSocketServer } from "ws";
@@ -13,11 +16,17 @@ import {
   startRelayHere,
 } from "../support/parked.ts";
 import { freePort, needs, scratch } from "../support/programs.ts";
+import { offer, selfSign } from "../support/tcp.ts";
 
 const CHROMIUM = "/usr/bin/chromium";
 
-/** A page whose parts are all reached by absolute paths, as most pages reach theirs. */
-async function startSite(): Promise<number> {
+interface Identity {
+  readonly cert: Buffer;
+  readonly key: Buffer;
+}
+
+/** A page whose parts are all reached by absolute paths, as most pages reach theirs. It speaks TLS if it has an identity. */
+async function startSite(identity?: Identity): Promise<number> {
   const app = express();
   app.get("/", (_request, response) => {
     response.type("html").send(`<!doctype html>
@@ -38,14 +47,15 @@ const show = (id, text) => { document.getElementById(id).textContent = text; };
 show("script", "ran");
 fetch("/api", { method: "POST", body: "asked", headers: { "Content-Type": "text/plain" } })
   .then((answer) => answer.json()).then(({ said }) => show("fetch", said));
-const socket = new WebSocket("ws://" + location.host + "/echo");
+const socket = new WebSocket(location.origin.replace("http", "ws") + "/echo");
 socket.onopen = () => socket.send("over a WebSocket");
 socket.onmessage = ({ data }) => show("socket", data);`);
   });
   app.post("/api", express.text(), (request, response) => {
     response.json({ said: `you ${String(request.body)}` });
   });
-  const server = createServer(app);
+  const server =
+    identity === undefined ? createServer(app) : createTlsServer(identity, app);
   const sockets = new WebSocketServer({ server, path: "/echo" });
   sockets.on("connection", (socket) => {
     socket.on("message", (message: Buffer) => {
@@ -62,7 +72,7 @@ socket.onmessage = ({ data }) => show("socket", data);`);
   return (server.address() as AddressInfo).port;
 }
 
-async function openBrowser(): Promise<Page> {
+async function openBrowser(...args: string[]): Promise<Page> {
   const context = await chromium.launchPersistentContext(scratch(), {
     executablePath: CHROMIUM,
     headless: true,
@@ -74,10 +84,18 @@ async function openBrowser(): Promise<Page> {
       "--disable-background-networking",
       "--disable-component-update",
       "--disable-sync",
+      ...args,
     ],
   });
   afterThisTest(() => context.close());
   return context.newPage();
+}
+
+/** A public key as Chromium's command line has it. */
+function fingerprint(cert: Buffer): string {
+  const { publicKey } = new X509Certificate(cert);
+  const der = publicKey.export({ type: "spki", format: "der" });
+  return createHash("sha256").update(der).digest("base64");
 }
 
 /** All that the page loads has come, has been applied, and has run. */
@@ -145,6 +163,40 @@ describe("Chromium", function () {
     const [, url = ""] = await agent.prints(/is up: (\S+)/);
     await page.goto(url);
     await expectWholePage(page);
+  });
+
+  it("shows whole pages with the relay as its proxy, by id and by host name", async function () {
+    needs(this, CHROMIUM);
+    const relay = await offer([await startSite()]);
+    const page = await openBrowser(`--proxy-server=${relay.url}`);
+    for (const host of ["pi", "pi.rendezvous.internal"]) {
+      await page.goto(`http://${host}/`);
+      await expectWholePage(page);
+      await Promise.all([
+        page.waitForURL(`http://${host}/second`),
+        page.click("a"),
+      ]);
+      expect(await page.title()).to.equal("The second page");
+    }
+    expect(await page.context().cookies()).to.deep.equal([]);
+    expectNoCrash(relay.program, relay.agent);
+  });
+
+  it("shows a whole page by TLS with the hidden server itself, with the relay as its proxy", async function () {
+    needs(this, CHROMIUM, "openssl");
+    const files = await selfSign("pi");
+    const cert = readFileSync(files.cert);
+    const site = await startSite({ cert, key: readFileSync(files.key) });
+    const relay = await offer(["--tcp", `443=127.0.0.1:${site}`]);
+    const page = await openBrowser(
+      `--proxy-server=${relay.url}`,
+      // This one and no other: whoever came between would be found out.
+      `--ignore-certificate-errors-spki-list=${fingerprint(cert)}`,
+    );
+    const answer = await page.goto("https://pi/");
+    await expectWholePage(page);
+    expect(await answer?.securityDetails()).to.include({ subjectName: "pi" });
+    expectNoCrash(relay.program, relay.agent);
   });
 
   it("shows a plain page that says what is wrong, and how to leave", async function () {
