@@ -7,13 +7,13 @@ import { join } from "node:path";
 import { PUBLIC_READS, readsPublicly } from "../support/adoption.ts";
 import {
   expectNoCrash,
-  memoryOf,
   parkProgram,
   startRelayHere,
   startService,
 } from "../support/parked.ts";
 import { PROJECT, Program, needs } from "../support/programs.ts";
 import { connectRaw } from "../support/raw.ts";
+import { memoryOf } from "../support/usage.ts";
 
 const GIGABYTE = 1024 * 1024 * 1024;
 const MOST_MEGABYTES = 150;

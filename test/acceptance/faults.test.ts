@@ -6,13 +6,13 @@ import {
   curl,
   expectNoCrash,
   parkProgram,
-  socketsOf,
   startRelayHere,
   startService,
 } from "../support/parked.ts";
 import { freePort, needs, type Program } from "../support/programs.ts";
 import { connectRaw, type Raw, type RawAnswer } from "../support/raw.ts";
 import { until } from "../support/relay.ts";
+import { socketsOf } from "../support/usage.ts";
 
 type Victim = "agent" | "relay" | "service";
 

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { userInfo } from "node:os";
 import { join } from "node:path";
 import { createServer, type AddressInfo } from "node:net";
-import { NO_PROXIES, expectNoCrash, memoryOf } from "../support/parked.ts";
+import { NO_PROXIES, expectNoCrash } from "../support/parked.ts";
 import {
   PROJECT,
   Program,
@@ -25,6 +25,7 @@ import {
   startEcho,
   startTcp,
 } from "../support/tcp.ts";
+import { memoryOf } from "../support/usage.ts";
 
 const MEGABYTE = 1024 * 1024;
 const MOST_MEGABYTES = 150;

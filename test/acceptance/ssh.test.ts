@@ -3,7 +3,7 @@ import { expect } from "chai";
 import { once } from "node:events";
 import { statSync } from "node:fs";
 import { join } from "node:path";
-import { expectNoCrash, memoryOf } from "../support/parked.ts";
+import { expectNoCrash } from "../support/parked.ts";
 import { Program, needs, run, scratch } from "../support/programs.ts";
 import {
   dialCommand,
@@ -11,6 +11,7 @@ import {
   startNginxBefore,
   startSshd,
 } from "../support/tcp.ts";
+import { memoryOf } from "../support/usage.ts";
 
 const GIGABYTE = 1024 * 1024 * 1024;
 const MOST_MEGABYTES = 150;

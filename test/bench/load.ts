@@ -1,12 +1,10 @@
 // One measurement: wrk loads a proxy for some seconds, while the kernel counts the proxy's CPU time.
-import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { run } from "../support/programs.ts";
+import { cpuSecondsOf } from "../support/usage.ts";
 import { LOAD_CORE, onCore, within, type Proxy } from "./stage.ts";
 import type { Size } from "./sizes.ts";
 
-/** USER_HZ, the unit of /proc/PID/stat: 100 on every Linux. */
-const TICKS_PER_SECOND = 100;
 /** Longer than any answer should take, so that a slow one is not taken for a lost one. */
 const TIMEOUT_SECONDS = 10;
 /** What wrk needs beside its run. */
@@ -50,7 +48,7 @@ export async function measure(
   size: Size,
   seconds: number,
 ): Promise<Measurement> {
-  const before = cpuSeconds(proxy.pid);
+  const before = cpuSecondsOf(proxy);
   const [command, args] = onCore(LOAD_CORE, "wrk", [
     `-c${size.connections}`,
     "-t1",
@@ -64,7 +62,7 @@ export async function measure(
     `wrk's run against ${proxy.name}`,
     run(command, args),
   );
-  const cpu = cpuSeconds(proxy.pid) - before;
+  const cpu = cpuSecondsOf(proxy) - before;
   const json = /^\{.*\}$/m.exec(output)?.[0];
   if (json === undefined) throw new Error(`wrk failed:\n${output}`);
   const summary = JSON.parse(json) as Summary;
@@ -84,12 +82,4 @@ export async function measure(
     busy: cpu / runSeconds,
     cpuPerRequest: (cpu * 1e6) / summary.requests,
   };
-}
-
-/** User and system time of a process with all its threads (proc(5), fields 14 and 15 of stat). */
-export function cpuSeconds(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-  // The second field is the program's name, in parentheses, and may have spaces.
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }

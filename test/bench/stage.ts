@@ -22,6 +22,12 @@ const ID = "bench";
 const BUILD_SECONDS = 120;
 const START_SECONDS = 20;
 
+/** In HTTP: keep-alive on both sides, and connections to the server shared by all visitors, as the relay's tunnels are. */
+const SHARING = {
+  http: ["option http-keep-alive", "http-reuse always"],
+  tcp: [],
+} as const;
+
 const HIDDEN = fileURLToPath(new URL("hidden.ts", import.meta.url));
 
 /** What stands between wrk and the hidden server. */
@@ -47,7 +53,7 @@ export async function setStage(): Promise<readonly Proxy[]> {
   const hidden = startNode(HIDDEN, [relay.url(ID)]);
   const parked = hidden.prints(/listening on (\d+)\n[^]*parked/);
   const [, hiddenPort = ""] = await up(hidden, "the hidden server", parked);
-  const haproxy = await startHaproxy((port) => httpProxy(port, hiddenPort));
+  const haproxy = await startHaproxy("http", hiddenPort);
   return [
     {
       name: "haproxy",
@@ -97,19 +103,20 @@ export async function startRelay(
     ...checkSettings({ relaySecret }),
     relay: new URL(`http://127.0.0.1:${port}`),
   };
-  return { pid: pidOf(program), port, url: (id) => issue(id, options).url };
+  return { pid: program.pid, port, url: (id) => issue(id, options).url };
 }
 
-/** Starts haproxy with the configuration that there is for a port. */
+/** Starts haproxy in front of a server. */
 export async function startHaproxy(
-  configurationFor: (port: number) => string,
+  mode: keyof typeof SHARING,
+  serverPort: string,
 ): Promise<Listening> {
   const port = await freePort();
   const file = join(scratch(), "haproxy.cfg");
-  writeFileSync(file, configurationFor(port));
+  writeFileSync(file, configuration(mode, port, serverPort));
   const haproxy = start(PROXY_CORE, "haproxy", ["-db", "-f", file]);
   await up(haproxy, "haproxy", listening(port));
-  return { pid: pidOf(haproxy), port };
+  return { pid: haproxy.pid, port };
 }
 
 /** Starts one of our own programs on the other core. */
@@ -182,20 +189,18 @@ export async function up<T>(
   }
 }
 
-function pidOf({ child }: Program): number {
-  if (child.pid === undefined) throw new Error(`${child.spawnfile} has no pid`);
-  return child.pid;
-}
-
-/** HTTP keep-alive on both sides, one thread, and connections to the server shared by all visitors, as the relay's tunnels are. */
-function httpProxy(port: number, serverPort: string): string {
+/** One thread, as the relay has. */
+function configuration(
+  mode: keyof typeof SHARING,
+  port: number,
+  serverPort: string,
+): string {
   return `global
   nbthread 1
   maxconn 4096
 defaults
-  mode http
-  option http-keep-alive
-  http-reuse always
+  mode ${mode}
+  ${SHARING[mode].join("\n  ")}
   timeout connect 10s
   timeout client 60s
   timeout server 60s

@@ -1,7 +1,6 @@
 // TCP visits: haproxy in tcp mode and the relay in the same place, in turns, by octets, by round trips, and by memory.
-import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { cpuSeconds } from "./load.ts";
+import { cpuSecondsOf, memoryOf } from "../support/usage.ts";
 import {
   startHaproxy,
   startNode,
@@ -65,7 +64,7 @@ export async function compareTcp(plan: {
   tell(rounds, plan.seconds);
   console.log(
     `${PAIRS} pairs at once: ${pairs.toFixed(0)} MB of memory in the relay, at most ${MAX_MEGABYTES}: ${word(pairs <= MAX_MEGABYTES)}\n` +
-      `after everything: ${residentMegabytes(stage.relay.pid).toFixed(0)} MB`,
+      `after everything: ${memoryOf(stage.relay).now.toFixed(0)} MB`,
   );
 }
 
@@ -81,7 +80,7 @@ async function setTcpStage(): Promise<Stage> {
   const hidden = startNode(HIDDEN, args);
   const parked = hidden.prints(/listening on (\d+)\n[^]*parked/);
   const [, port = ""] = await up(hidden, "the hidden server", parked);
-  const haproxy = await startHaproxy((own) => tcpProxy(own, port));
+  const haproxy = await startHaproxy("tcp", port);
   return { haproxy, relay };
 }
 
@@ -91,15 +90,15 @@ async function measure(
   { kind, proxy, way, tunnels }: Case,
   seconds: number,
 ): Promise<Figures> {
-  const { pid, port } = stage[proxy];
-  const before = cpuSeconds(pid);
+  const measured = stage[proxy];
+  const before = cpuSecondsOf(measured);
   const load = startNode(
     LOAD,
-    [kind, way, port, tunnels, CONNECTIONS[kind], seconds].map(String),
+    [kind, way, measured.port, tunnels, CONNECTIONS[kind], seconds].map(String),
   );
   const line = await counted(load, seconds, `the load of ${proxy}`);
   await load.exited;
-  const cpu = cpuSeconds(pid) - before;
+  const cpu = cpuSecondsOf(measured) - before;
   const done = amount(kind, line.octets);
   return {
     rate: done / line.seconds,
@@ -115,7 +114,7 @@ async function holdPairs(relay: Listening): Promise<number> {
     ["ping", "connect", relay.port, "legacy", PAIRS, 3, "stay"].map(String),
   );
   await counted(load, WARM_UP_SECONDS, `${PAIRS} pairs`);
-  const megabytes = residentMegabytes(relay.pid);
+  const megabytes = memoryOf(relay).now;
   load.child.stdin.write("enough\n");
   await load.exited;
   return megabytes;
@@ -137,11 +136,6 @@ async function counted(
 /** Octets in GB, or thousands of round trips. */
 function amount(kind: Kind, octets: number): number {
   return kind === "bulk" ? octets / 1e9 : octets / PING_OCTETS / 1000;
-}
-
-function residentMegabytes(pid: number): number {
-  const status = readFileSync(`/proc/${pid}/status`, "latin1");
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) / 1000;
 }
 
 function tell(
@@ -197,21 +191,4 @@ function tell(
 
 function row(name: string, cells: readonly string[]): string {
   return name.padEnd(18) + cells.map((cell) => cell.padStart(16)).join("");
-}
-
-function tcpProxy(port: number, serverPort: string): string {
-  return `global
-  nbthread 1
-  maxconn 4096
-defaults
-  mode tcp
-  timeout connect 10s
-  timeout client 60s
-  timeout server 60s
-frontend visitors
-  bind 127.0.0.1:${port}
-  default_backend hidden
-backend hidden
-  server hidden 127.0.0.1:${serverPort}
-`;
 }

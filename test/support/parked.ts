@@ -1,7 +1,6 @@
-// A relay and an agent as the programs that users run, what they say, and what they hold.
+// A relay and an agent as the programs that users run, and what they say.
 import { expect } from "chai";
 import { once } from "node:events";
-import { readFileSync, readdirSync, readlinkSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { issue, type Issued } from "../../app/issue.ts";
@@ -151,35 +150,4 @@ export function expectNoCrash(...programs: readonly Program[]): void {
       /^\s+at .+:\d+:\d+\)?$|unhandled|uncaught|Warning:|"level":[56]0/im,
     );
   }
-}
-
-/** The sockets that a program holds, TCP only. */
-export function socketsOf({ child }: Program): number {
-  const process = `/proc/${String(child.pid)}`;
-  const tcp = new Set<string>();
-  for (const table of ["tcp", "tcp6"]) {
-    for (const line of readFileSync(`${process}/net/${table}`, "utf8")
-      .split("\n")
-      .slice(1))
-      tcp.add(line.trim().split(/\s+/)[9] ?? "");
-  }
-  return readdirSync(`${process}/fd`).filter((fd) => {
-    try {
-      const inode = /^socket:\[(\d+)\]$/.exec(
-        readlinkSync(`${process}/fd/${fd}`),
-      )?.[1];
-      return inode !== undefined && tcp.has(inode);
-    } catch {
-      // Closed since it was listed.
-      return false;
-    }
-  }).length;
-}
-
-/** The memory of a program in MB: what it holds now, and the most it has ever held. */
-export function memoryOf({ child }: Program): { now: number; most: number } {
-  const status = readFileSync(`/proc/${String(child.pid)}/status`, "utf8");
-  const read = (field: string): number =>
-    Number(new RegExp(`^${field}:\\s+(\\d+) kB`, "m").exec(status)?.[1]) / 1024;
-  return { now: read("VmRSS"), most: read("VmHWM") };
 }

@@ -61,6 +61,12 @@ export class Program {
     afterThisTest(() => this.stop());
   }
 
+  get pid(): number {
+    const { pid, spawnfile } = this.child;
+    if (pid === undefined) throw new Error(`${spawnfile} has no pid`);
+    return pid;
+  }
+
   /** Waits until the output has something; throws when the program ends without it. */
   async prints(pattern: RegExp): Promise<RegExpExecArray> {
     for (;;) {
