@@ -31,12 +31,19 @@ const LOG_LEVELS = [
 /** Where the relay listens when nobody says where. */
 export const DEFAULT_PORT = 5000;
 
+export interface CertificateFiles {
+  readonly cert: string;
+  readonly key: string;
+}
+
 export interface RelayConfig {
   readonly options: RelayOptions;
   readonly port: number;
   /** Undefined: every address. */
   readonly host: string | undefined;
   readonly logLevel: string;
+  /** Where certificate and key are, for a port that speaks TLS. */
+  readonly certificateFiles: CertificateFiles | undefined;
   /** The relay's secret was made just now, and is lost at the end. */
   readonly secretIsNew: boolean;
 }
@@ -58,6 +65,7 @@ export function readRelayConfig(environment: Environment): RelayConfig {
   }
   const options = collect(problems, () => checkSettings(given));
   const port = collect(problems, () => readPortVariable(environment));
+  const certificateFiles = readCertificateFiles(environment, problems);
   const logLevel = nonEmpty(environment["LOG_LEVEL"]) ?? "info";
   if (!LOG_LEVELS.includes(logLevel))
     problems.push(
@@ -70,6 +78,7 @@ export function readRelayConfig(environment: Environment): RelayConfig {
     port,
     host: nonEmpty(environment["HOST"]),
     logLevel,
+    certificateFiles,
     secretIsNew,
   };
 }
@@ -91,6 +100,23 @@ export function readVariables(
   )
     given["trustProxy"] ??= 1;
   return given;
+}
+
+function readCertificateFiles(
+  environment: Environment,
+  problems: string[],
+): CertificateFiles | undefined {
+  const cert = nonEmpty(environment["TLS_CERT"]);
+  const key = nonEmpty(environment["TLS_KEY"]);
+  if (cert !== undefined && key !== undefined) return { cert, key };
+  if (cert !== undefined || key !== undefined) {
+    const [set, missing] =
+      key === undefined ? ["TLS_CERT", "TLS_KEY"] : ["TLS_KEY", "TLS_CERT"];
+    problems.push(
+      `${missing} must be set where ${set} is: certificate and key are two files. Leave both out for plain HTTP.`,
+    );
+  }
+  return undefined;
 }
 
 /**

@@ -2,6 +2,7 @@
 export { createRelay, type Relay } from "./relay/relay.ts";
 export {
   SettingsError,
+  type Certificate,
   type RelayOptions,
   type RelaySettings,
 } from "./relay/options.ts";

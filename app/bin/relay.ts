@@ -3,21 +3,21 @@
 import { existsSync } from "node:fs";
 import type { AddressInfo } from "node:net";
 import process from "node:process";
-import { pino } from "pino";
+import { pino, type Logger } from "pino";
 import { readRelayConfig, type RelayConfig } from "../config.ts";
 import { issue } from "../issue.ts";
-import { createRelay } from "../relay/relay.ts";
-import { SettingsError } from "../relay/options.ts";
+import { SettingsError, type Certificate } from "../relay/options.ts";
+import { createRelay, type Relay } from "../relay/relay.ts";
+import { keepCertificate, readCertificate } from "./certificate.ts";
 
 /** Connections that may wait to be accepted; the kernel cuts it to its own limit. */
 const BACKLOG = 4096;
 
 function main(): void {
   if (existsSync(".env")) process.loadEnvFile();
-  const config = read();
-  if (config === undefined) return;
-  const log = pino({ level: config.logLevel });
-  const relay = createRelay(config.options, log);
+  const prepared = prepare();
+  if (prepared === undefined) return;
+  const { config, log, relay, tls } = prepared;
   const where = {
     port: config.port,
     backlog: BACKLOG,
@@ -44,7 +44,13 @@ function main(): void {
     });
     relay.genericServer.listen({ ...where, port: genericPort });
   }
+  const { certificateFiles } = config;
+  const forgetFiles =
+    certificateFiles === undefined || tls === undefined
+      ? undefined
+      : keepCertificate(certificateFiles, tls, relay, log);
   const leave = (): void => {
+    forgetFiles?.();
     void relay.drain().then(() => {
       log.info("bye");
     });
@@ -52,9 +58,23 @@ function main(): void {
   process.on("SIGTERM", leave).on("SIGINT", leave);
 }
 
-function read(): RelayConfig | undefined {
+interface Prepared {
+  readonly config: RelayConfig;
+  readonly log: Logger;
+  readonly relay: Relay;
+  readonly tls: Certificate | undefined;
+}
+
+function prepare(): Prepared | undefined {
   try {
-    return readRelayConfig(process.env);
+    const config = readRelayConfig(process.env);
+    const { certificateFiles, options } = config;
+    const tls =
+      certificateFiles === undefined
+        ? undefined
+        : readCertificate(certificateFiles);
+    const log = pino({ level: config.logLevel });
+    return { config, log, tls, relay: createRelay({ ...options, tls }, log) };
   } catch (error) {
     if (!(error instanceof SettingsError)) throw error;
     console.error(error.message);
@@ -64,10 +84,16 @@ function read(): RelayConfig | undefined {
 }
 
 /** For the first minute with the relay: commands that work when they are pasted. */
-function firstSteps({ options }: RelayConfig, port: number): string {
+function firstSteps(
+  { options, certificateFiles }: RelayConfig,
+  port: number,
+): string {
+  const scheme = certificateFiles === undefined ? "http" : "https";
   const { url, visit } = issue("demo", {
     ...options,
-    relay: new URL(options.publicUrl ?? `http://localhost:${String(port)}`),
+    relay: new URL(
+      options.publicUrl ?? `${scheme}://localhost:${String(port)}`,
+    ),
   });
   return `
 There is no RELAY_SECRET, so one was made; it is forgotten when the relay stops.

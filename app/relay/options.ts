@@ -145,9 +145,18 @@ export type RelayOptions = {
     z.infer<Settings[Name]["schema"]> | Settings[Name]["byDefault"];
 };
 
+/** A certificate with what leads to its root, and its private key: the text of PEM files. */
+export interface Certificate {
+  readonly cert: string;
+  readonly key: string;
+}
+
 /** What createRelay() takes: the secret, and whatever is to differ from the defaults. */
 export type RelaySettings = Readonly<Pick<RelayOptions, "relaySecret">> & {
   readonly [Name in keyof RelayOptions]?: RelayOptions[Name] | undefined;
+} & {
+  /** The one port speaks TLS with it; left out, plain HTTP. */
+  readonly tls?: Certificate | undefined;
 };
 
 /**

@@ -5,7 +5,7 @@ import { pino, type Logger } from "pino";
 import { CONNECT_TCP_PATH, PARK_SCHEME } from "../protocol.ts";
 import { adopts } from "../wire/adopt.ts";
 import type { RequestHead } from "../wire/head.ts";
-import { UNOWNED, acceptLink, type Link } from "../wire/link.ts";
+import { Link, UNOWNED, acceptLink } from "../wire/link.ts";
 import { Auth } from "./auth.ts";
 import { clientOf, requestIdOf } from "./client.ts";
 import { Connection } from "./connection.ts";
@@ -16,10 +16,16 @@ import { createForward } from "./forward.ts";
 import { requestHead } from "./heads.ts";
 import { Lot, type LotCounts } from "./lot.ts";
 import { hostToId, nameServer } from "./naming.ts";
-import { checkSettings, type RelaySettings } from "./options.ts";
+import {
+  SettingsError,
+  checkSettings,
+  type Certificate,
+  type RelaySettings,
+} from "./options.ts";
 import { Pages } from "./pages.ts";
 import { createPark } from "./park.ts";
 import { Streams } from "./streams.ts";
+import { Tls } from "./tls.ts";
 
 /** How often deadlines are looked at: one timer for all of them. */
 const SWEEP_MILLISECONDS = 250;
@@ -36,6 +42,11 @@ export interface Relay {
     readonly connections: number;
     readonly pages: number;
   };
+  /**
+   * Another certificate for new connections, where the relay was made with one.
+   * @throws SettingsError when it cannot be used; the old one stays
+   */
+  readonly setCertificate: (certificate: Certificate) => void;
   /** Stops: nobody new comes in, what is under way may finish within DRAIN_SECONDS, then all is closed. Called again, it closes all at once. */
   readonly drain: () => Promise<void>;
 }
@@ -166,21 +177,28 @@ export function createRelay(
     if (!("syscall" in error) && !("code" in error))
       log.error({ err: error }, "a connection failed");
   }
-  function openPort(own: (link: Link) => void): Server {
-    const port = createServer(PORT_OPTIONS);
-    return port.on("connection", (socket) => {
-      const link = acceptLink(socket, port, UNOWNED);
-      link.stream.on("error", report);
-      links.add(link);
-      own(link);
-    });
+  function watch(link: Link): Link {
+    link.stream.on("error", report);
+    links.add(link);
+    return link;
   }
-  const server = openPort((link) => {
-    const connection = new Connection(link, serve, closed);
+  function begin(link: Link): void {
+    const connection = new Connection(watch(link), serve, closed);
     connections.add(connection);
     if (draining) connection.windUp();
+  }
+  const tls =
+    settings.tls === undefined
+      ? undefined
+      : new Tls(settings.tls, (stream) => {
+          begin(new Link(stream, UNOWNED));
+        });
+  const server = createServer(PORT_OPTIONS, (socket) => {
+    if (tls === undefined) begin(acceptLink(socket, server, UNOWNED));
+    else tls.accept(socket);
   });
-  const genericServer = openPort((link) => {
+  const genericServer = createServer(PORT_OPTIONS, (socket) => {
+    const link = watch(acceptLink(socket, genericServer, UNOWNED));
     generic.meet(link, { address: link.address, proto: "http" });
   });
 
@@ -223,6 +241,7 @@ export function createRelay(
       closePort(server),
       closePort(genericServer),
     ]);
+    tls?.close();
     generic.drain();
     lot.drain();
     for (const connection of connections) connection.windUp();
@@ -239,9 +258,19 @@ export function createRelay(
     clearTimeout(deadline);
   };
 
+  const setCertificate = (certificate: Certificate): void => {
+    if (tls === undefined) {
+      throw new SettingsError(
+        "The relay was made for plain HTTP. Give it `tls` when it is made.",
+      );
+    }
+    tls.setCertificate(certificate);
+  };
+
   return {
     server,
     genericServer,
+    setCertificate,
     drain,
     counts: () => ({
       ...lot.counts,

@@ -148,13 +148,15 @@ export class Link {
    */
   reset(): void {
     const { stream } = this;
-    if (!(stream instanceof Socket) || !this.#isPlain || this.closed) {
+    const socket = this.#isPlain ? stream : socketUnder(stream);
+    if (!(socket instanceof Socket) || socket.destroyed) {
       stream.destroy();
       return;
     }
-    stream.resetAndDestroy();
+    socket.resetAndDestroy();
     // It waits for what was written; whoever takes nothing would keep it for ever.
-    if (!stream.destroyed)
+    if (!this.#isPlain) stream.destroy();
+    else if (!stream.destroyed)
       setTimeout(() => stream.destroy(), RESETTING_MILLISECONDS).unref();
   }
 
@@ -217,6 +219,13 @@ export function acceptLink(
 
 function isConnecting(stream: Duplex): boolean {
   return stream instanceof Socket && stream.connecting;
+}
+
+/** The socket that carries an accepted stream of TLS, as far as this Node shows it: only the socket can be reset. */
+export function socketUnder(stream: Duplex): Socket | undefined {
+  return "_parent" in stream && stream._parent instanceof Socket
+    ? stream._parent
+    : undefined;
 }
 
 function onData(this: Linked, octets: Buffer): void {
