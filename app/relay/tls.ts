@@ -37,6 +37,7 @@ export class Tls {
     this.#server.on("secureConnection", (stream) => {
       const socket = socketUnder(stream);
       if (socket !== undefined) this.#arriving.delete(socket);
+      stream.allowHalfOpen = true;
       take(stream);
     });
     this.#server.on("tlsClientError", (_error, stream) => {
@@ -83,6 +84,8 @@ export class Tls {
     }
     socket.setTimeout(0);
     socket.unshift(first);
+    // Who ends his direction in the handshake has left; afterwards he may still read.
+    socket.allowHalfOpen = false;
     // Node documents that connections may be given to a server so.
     this.#server.emit("connection", socket);
   }

@@ -1,0 +1,204 @@
+// TLS on the relay's port: who gets in, who is told why not, and what becomes of the certificate.
+import { expect } from "chai";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { connect as connectPlain } from "node:net";
+import { text } from "node:stream/consumers";
+import { connect, type ConnectionOptions, type TLSSocket } from "node:tls";
+import { SettingsError, type Certificate } from "../../app/relay/options.ts";
+import { createRelay } from "../../app/relay/relay.ts";
+import { afterThisTest } from "../support/cleanup.ts";
+import {
+  RELAY_SECRET,
+  parkHere,
+  startRelay,
+  type TestRelay,
+} from "../support/relay.ts";
+import { selfSign } from "../support/tcp.ts";
+
+async function makeCertificate(): Promise<Certificate> {
+  const { cert, key } = await selfSign("localhost");
+  return { cert: readFileSync(cert, "utf8"), key: readFileSync(key, "utf8") };
+}
+
+/** A client, once its handshake is done. */
+async function reach(
+  relay: TestRelay,
+  certificate: Certificate,
+  options: ConnectionOptions = {},
+): Promise<TLSSocket> {
+  const socket = connect({
+    port: relay.port,
+    host: "127.0.0.1",
+    servername: "localhost",
+    ca: certificate.cert,
+    ...options,
+  });
+  socket.allowHalfOpen = true;
+  afterThisTest(() => socket.destroy());
+  await once(socket, "secureConnect");
+  return socket;
+}
+
+describe("TLS on the relay's port", () => {
+  it("tells the hidden server that its visitor came by https, and from where", async () => {
+    const tls = await makeCertificate();
+    const relay = await startRelay({ tls });
+    const hidden = createServer((request, answer) =>
+      answer.end(
+        `${String(request.headers["x-forwarded-proto"])} ${String(request.headers["x-forwarded-for"])}`,
+      ),
+    );
+    await parkHere(relay, "pi", hidden, {
+      relay: relay.url.replace("http://127.0.0.1", "https://localhost"),
+      ca: tls.cert,
+    });
+    const visitor = await reach(relay, tls);
+    visitor.end(
+      "GET /?rendezvous=pi HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    );
+    expect(await text(visitor)).to.match(/\r\n\r\nhttps 127\.0\.0\.1$/);
+  });
+
+  it("is HTTP/1.1 whatever else a client can speak", async () => {
+    const tls = await makeCertificate();
+    const relay = await startRelay({ tls });
+    const both = await reach(relay, tls, { ALPNProtocols: ["h2", "http/1.1"] });
+    expect(both.alpnProtocol).to.equal("http/1.1");
+    const failed = await reach(relay, tls, { ALPNProtocols: ["h2"] }).catch(
+      (error: unknown) => error,
+    );
+    expect(failed).to.include({
+      code: "ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL",
+    });
+  });
+
+  it("answers a visitor who has ended his direction", async () => {
+    const tls = await makeCertificate();
+    const relay = await startRelay({ tls });
+    const visitor = await reach(relay, tls);
+    visitor.end("GET /-/health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    expect(await text(visitor)).to.match(/^HTTP\/1\.1 200 OK\r\n/);
+  });
+
+  it("says in plain words that it wants https, to whoever comes without", async () => {
+    const relay = await startRelay({ tls: await makeCertificate() });
+    const plain = connectPlain(relay.port, "127.0.0.1");
+    plain.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    const answer = await text(plain);
+    expect(answer).to.match(/^HTTP\/1\.1 400 Bad Request\r\n/);
+    expect(answer).to.include("This port speaks HTTPS. Use an https: URL.");
+  });
+
+  it("closes on what is neither TLS nor HTTP, and serves the next", async () => {
+    const tls = await makeCertificate();
+    const relay = await startRelay({ tls });
+    for (const octets of ["\x16\x03\x01\x00\x05hello", "\x16", ""]) {
+      const stranger = connectPlain(relay.port, "127.0.0.1");
+      stranger.on("error", () => undefined).end(octets, "latin1");
+      stranger.resume();
+      await once(stranger, "close");
+    }
+    const visitor = await reach(relay, tls);
+    visitor.end("GET /-/health HTTP/1.0\r\n\r\n");
+    expect(await text(visitor)).to.match(/^HTTP\/1\.1 200 OK\r\n/);
+    await relay.until(() => relay.counts().connections === 0);
+  });
+
+  it("resets a connection that it cuts, so that no part is taken for the whole", async () => {
+    const tls = await makeCertificate();
+    const relay = await startRelay({ tls });
+    const hidden = createServer((_request, answer) => {
+      answer.writeHead(200, { Connection: "close" });
+      answer.write("a part");
+      visitorHasRead
+        .then(() => answer.socket?.resetAndDestroy())
+        .catch(() => undefined);
+    });
+    let read = (): void => undefined;
+    const visitorHasRead = new Promise<void>((resolve) => {
+      read = resolve;
+    });
+    hidden.listen(0, "127.0.0.1");
+    await once(hidden, "listening");
+    afterThisTest(() => hidden.close());
+    const address = hidden.address();
+    const port = typeof address === "object" ? (address?.port ?? 0) : 0;
+    await parkHere(
+      relay,
+      "pi",
+      { host: "127.0.0.1", port },
+      {
+        relay: relay.url.replace("http://127.0.0.1", "https://localhost"),
+        ca: tls.cert,
+      },
+    );
+    const visitor = await reach(relay, tls);
+    const failed = once(visitor, "end").then(
+      () => "ended",
+      (error: unknown) => error,
+    );
+    visitor.write("GET /?rendezvous=pi HTTP/1.0\r\n\r\n");
+    let came = "";
+    visitor.on("data", (octets: Buffer) => {
+      came += octets.toString();
+      if (came.includes("a part")) read();
+    });
+    expect(await failed).to.include({ code: "ECONNRESET" });
+  });
+
+  it("shows a new certificate to new connections and leaves the open ones alone", async () => {
+    const [old, renewed] = [await makeCertificate(), await makeCertificate()];
+    const relay = await startRelay({ tls: old });
+    const before = await reach(relay, old);
+    relay.setCertificate(renewed);
+    const after = await reach(relay, renewed);
+    expect(after.getPeerCertificate().serialNumber).to.not.equal(
+      before.getPeerCertificate().serialNumber,
+    );
+    before.end("GET /-/health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    expect(await text(before)).to.match(/^HTTP\/1\.1 200 OK\r\n/);
+  });
+
+  it("keeps the old certificate when the new one cannot be used", async () => {
+    const [old, other] = [await makeCertificate(), await makeCertificate()];
+    const relay = await startRelay({ tls: old });
+    for (const bad of [
+      { cert: other.cert, key: old.key },
+      { cert: "nonsense", key: old.key },
+      { cert: old.cert, key: "" },
+    ]) {
+      expect(() => {
+        relay.setCertificate(bad);
+      }).to.throw(
+        SettingsError,
+        /^TLS_CERT and TLS_KEY must be a certificate and its key, both in PEM: .+\. Leave both out for plain HTTP\.$/,
+      );
+    }
+    await reach(relay, old);
+  });
+
+  it("does not begin with a certificate that cannot be used, nor take one for plain HTTP", async () => {
+    const [one, other] = [await makeCertificate(), await makeCertificate()];
+    const tls = { cert: one.cert, key: other.key };
+    expect(() => createRelay({ relaySecret: RELAY_SECRET, tls })).to.throw(
+      SettingsError,
+      /key values mismatch/,
+    );
+    const plain = await startRelay();
+    expect(() => {
+      plain.setCertificate(one);
+    }).to.throw(SettingsError, /made for plain HTTP/);
+  });
+
+  it("does not let somebody who says nothing hold up its end", async () => {
+    const relay = await startRelay({ tls: await makeCertificate() });
+    const silent = connectPlain(relay.port, "127.0.0.1");
+    silent.on("error", () => undefined).resume();
+    await once(silent, "connect");
+    const gone = once(silent, "close");
+    await relay.drain();
+    await gone;
+  });
+});
