@@ -19,6 +19,8 @@ const PROGRAM_VARIABLES = {
   NODE_ENV: undefined,
   LOG_LEVEL: "info",
   RELAY_SECRET_FILE: undefined,
+  TLS_CERT: undefined,
+  TLS_KEY: undefined,
 } as const;
 
 /** The cells of each row of a document's tables, code marks and padding taken away. */
