@@ -180,11 +180,4 @@ describe("the documents", () => {
     expect(app.env).to.have.all.keys("RELAY_SECRET");
     expect(app.env["RELAY_SECRET"]?.generator).to.equal("secret");
   });
-
-  it("the Procfile starts the program that npm start starts", () => {
-    const { scripts } = JSON.parse(read("package.json")) as {
-      scripts: Record<string, string>;
-    };
-    expect(read("Procfile")).to.equal(`web: ${scripts["start"] ?? ""}\n`);
-  });
 });
