@@ -221,10 +221,12 @@ function isConnecting(stream: Duplex): boolean {
   return stream instanceof Socket && stream.connecting;
 }
 
-/** The socket that carries an accepted stream of TLS, as far as this Node shows it: only the socket can be reset. */
+/** The socket that carries a stream of TLS, as far as this Node shows it: only a socket can be reset. */
 export function socketUnder(stream: Duplex): Socket | undefined {
-  return "_parent" in stream && stream._parent instanceof Socket
-    ? stream._parent
+  const under = "_parent" in stream ? stream._parent : undefined;
+  // Under TLS within TLS, or on a stream that is no socket, stands another kind of Socket, which throws.
+  return under instanceof Socket && under.constructor === Socket
+    ? under
     : undefined;
 }
 

@@ -5,9 +5,15 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { connect as connectPlain } from "node:net";
 import { text } from "node:stream/consumers";
-import { connect, type ConnectionOptions, type TLSSocket } from "node:tls";
+import {
+  connect,
+  createServer as createTlsServer,
+  type ConnectionOptions,
+  type TLSSocket,
+} from "node:tls";
 import { SettingsError, type Certificate } from "../../app/relay/options.ts";
 import { createRelay } from "../../app/relay/relay.ts";
+import { Link, UNOWNED } from "../../app/wire/link.ts";
 import { afterThisTest } from "../support/cleanup.ts";
 import {
   RELAY_SECRET,
@@ -15,6 +21,7 @@ import {
   startRelay,
   type TestRelay,
 } from "../support/relay.ts";
+import { offerService } from "../support/streams.ts";
 import { selfSign } from "../support/tcp.ts";
 
 async function makeCertificate(): Promise<Certificate> {
@@ -51,7 +58,6 @@ describe("TLS on the relay's port", () => {
       ),
     );
     await parkHere(relay, "pi", hidden, {
-      relay: relay.url.replace("http://127.0.0.1", "https://localhost"),
       ca: tls.cert,
     });
     const visitor = await reach(relay, tls);
@@ -130,7 +136,6 @@ describe("TLS on the relay's port", () => {
       "pi",
       { host: "127.0.0.1", port },
       {
-        relay: relay.url.replace("http://127.0.0.1", "https://localhost"),
         ca: tls.cert,
       },
     );
@@ -146,6 +151,67 @@ describe("TLS on the relay's port", () => {
       if (came.includes("a part")) read();
     });
     expect(await failed).to.include({ code: "ECONNRESET" });
+  });
+
+  it("carries a TCP visit whose directions end one after the other", async () => {
+    const tls = await makeCertificate();
+    const { relay } = await offerService(
+      (socket) => {
+        socket.on("end", () => socket.end("after your end")).resume();
+      },
+      { tls },
+      { ca: tls.cert },
+    );
+    const visitor = await reach(relay, tls);
+    visitor.write("CONNECT pi:7 HTTP/1.1\r\nHost: pi:7\r\n\r\n");
+    await once(visitor, "readable");
+    expect(String(visitor.read())).to.match(/^HTTP\/1\.1 200 /);
+    visitor.end("to be read");
+    expect(await text(visitor)).to.equal("after your end");
+  });
+
+  it("resets a TCP visit whose service was cut", async () => {
+    const tls = await makeCertificate();
+    const { relay, next } = await offerService(
+      (socket) => {
+        socket.write("a part");
+      },
+      { tls },
+      { ca: tls.cert },
+    );
+    const visitor = await reach(relay, tls);
+    visitor.write("CONNECT pi:7 HTTP/1.1\r\nHost: pi:7\r\n\r\n");
+    const service = await next();
+    let came = "";
+    const failed = once(visitor, "end").then(
+      () => "ended",
+      (error: unknown) => error,
+    );
+    visitor.on("data", (octets: Buffer) => {
+      came += octets.toString();
+      if (came.endsWith("a part")) service.resetAndDestroy();
+    });
+    expect(await failed).to.include({ code: "ECONNRESET" });
+  });
+
+  it("within TLS to a proxy ends where it cannot be reset", async () => {
+    const tls = await makeCertificate();
+    const relay = await startRelay({ tls });
+    const proxy = createTlsServer(tls, (outer) => {
+      const inner = connectPlain(relay.port, "127.0.0.1");
+      outer.on("error", () => undefined).pipe(inner);
+      inner.on("error", () => undefined).pipe(outer);
+    });
+    proxy.listen(0, "127.0.0.1");
+    await once(proxy, "listening");
+    afterThisTest(() => proxy.close());
+    const address = proxy.address();
+    const port = typeof address === "object" ? (address?.port ?? 0) : 0;
+    const outer = await reach(relay, tls, { port });
+    const inner = await reach(relay, tls, { socket: outer });
+    await relay.until(() => relay.counts().connections === 1);
+    new Link(inner, UNOWNED).reset();
+    await relay.until(() => relay.counts().connections === 0);
   });
 
   it("shows a new certificate to new connections and leaves the open ones alone", async () => {

@@ -28,7 +28,11 @@ export async function startRelay(
   relay.server.listen(0, "127.0.0.1");
   await once(relay.server, "listening");
   const { port } = relay.server.address() as AddressInfo;
-  const url = `http://127.0.0.1:${port}`;
+  // Certificates are for names.
+  const url =
+    settings.tls === undefined
+      ? `http://127.0.0.1:${port}`
+      : `https://localhost:${port}`;
   afterThisTest(async () => {
     const gone = relay.drain();
     await Promise.all([gone, relay.drain()]);

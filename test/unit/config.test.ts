@@ -100,6 +100,21 @@ describe("the relay's settings", () => {
     expect(readRelayConfig({ DYNO: "" }).options.trustProxy).to.equal(0);
   });
 
+  it("name certificate and key together, or neither", () => {
+    const cert = "/etc/relay/cert.pem";
+    const key = "/etc/relay/key.pem";
+    const { certificateFiles } = readRelayConfig({
+      TLS_CERT: cert,
+      TLS_KEY: key,
+    });
+    expect(certificateFiles).to.deep.equal({ cert, key });
+    expect(
+      problemsOf(() => readRelayConfig({ TLS_CERT: cert, TLS_KEY: "" })),
+    ).to.deep.equal([
+      "TLS_KEY must be set where TLS_CERT is: certificate and key are two files. Leave both out for plain HTTP.",
+    ]);
+  });
+
   it("that are wrong are told all at once, a sentence each, with the value and the cure", () => {
     const wrong: Record<string, string> = {
       RELAY_SECRET: "too short to be good",
