@@ -39,6 +39,7 @@ describe("the relay's settings", () => {
       heartbeatSeconds: 25,
       genericPort: undefined,
       idleSeconds: 0,
+      stallSeconds: 300,
       drainSeconds: 10,
     });
   });
@@ -133,6 +134,7 @@ describe("the relay's settings", () => {
       HEARTBEAT_SECONDS: "86401",
       GENERIC_PORT: "70000",
       IDLE_SECONDS: "-1",
+      STALL_SECONDS: "-1",
       DRAIN_SECONDS: "Infinity",
       PORT: "65536",
       LOG_LEVEL: "loud",
