@@ -1,0 +1,132 @@
+// Meetings of the generic protocol: who may meet whom, by which cookies and at which places. State only: nobody is spoken to here.
+import { randomUUID } from "node:crypto";
+import type { Tunnel } from "./tunnel.ts";
+
+/** How long a meeting lives that nobody uses. */
+const IDLE_MILLISECONDS = 60 * 60 * 1000;
+/** Look-ups that one id remembers; the oldest cookie goes first. */
+const MAX_INITIATORS = 1024;
+/** Places that were handed out with look-ups and are remembered; the oldest goes first. */
+const MAX_PLACES = 1024;
+
+/** What two sides need to meet. Meetings alone changes it. */
+export interface Meeting {
+  readonly id: string;
+  /** The `host:port` that was handed out to the responder, for the CONNECT that comes to it. */
+  readonly authority: string | undefined;
+  /** The responder's cookie; undefined when the server is parked by CONNECT. */
+  readonly responder: string | undefined;
+  /** Cookies of those who looked the id up, oldest first. A cookie that was used is taken out. */
+  readonly initiators: Set<string>;
+  /** The responder that waits; its own end takes it out of the lot. */
+  waiting: Tunnel | undefined;
+  usedAt: number;
+}
+
+export class Meetings {
+  /** Meetings by id: the last registration wins. sweep() removes what is idle. */
+  readonly #meetings = new Map<string, Meeting>();
+  /** Each `host:port` that look-ups handed out, and when it last was: who looks up may know the relay by another name than the responder. */
+  readonly #places = new Map<string, number>();
+
+  /** Whether either side may come to this `host:port`. */
+  isAt(authority: string): boolean {
+    const place = authority.toLowerCase();
+    if (this.#places.has(place)) return true;
+    return this.#find(({ authority }) => authority === place) !== undefined;
+  }
+
+  /** The meeting of an id, as it was registered or looked up last. */
+  of(id: string): Meeting | undefined {
+    return this.#meetings.get(id);
+  }
+
+  ofResponder(cookie: string): Meeting | undefined {
+    return this.#find(({ responder }) => responder === cookie);
+  }
+
+  ofInitiator(cookie: string): Meeting | undefined {
+    return this.#find(({ initiators }) => initiators.has(cookie));
+  }
+
+  /** Puts a new meeting in the place of the former one, whose cookies die; gives the responder's cookie. */
+  register(id: string, place: string): string {
+    const cookie = randomUUID();
+    this.#open(id, place, cookie);
+    return cookie;
+  }
+
+  /** Gives an initiator's cookie; undefined for an id that nobody has registered, and whose server is not parked by CONNECT either. */
+  lookUp(id: string, place: string, isParked: boolean): string | undefined {
+    const meeting =
+      this.of(id) ??
+      (isParked ? this.#open(id, undefined, undefined) : undefined);
+    if (meeting === undefined) return undefined;
+    meeting.usedAt = performance.now();
+    this.#remember(place);
+    const cookie = randomUUID();
+    meeting.initiators.add(cookie);
+    forgetOldest(meeting.initiators, MAX_INITIATORS);
+    return cookie;
+  }
+
+  /** A responder has come to wait. */
+  seat(meeting: Meeting, responder: Tunnel): void {
+    meeting.usedAt = performance.now();
+    meeting.waiting = responder;
+  }
+
+  /** An initiator has met his responder: his cookie is used. */
+  spend(meeting: Meeting, cookie: string): void {
+    meeting.usedAt = performance.now();
+    meeting.initiators.delete(cookie);
+  }
+
+  /** Forgets what nobody uses. `now` is of the monotonic clock. */
+  sweep(now: number): void {
+    for (const { id, usedAt } of this.#meetings.values())
+      if (now - usedAt > IDLE_MILLISECONDS) this.#meetings.delete(id);
+    for (const [place, usedAt] of this.#places)
+      if (now - usedAt > IDLE_MILLISECONDS) this.#places.delete(place);
+  }
+
+  #open(
+    id: string,
+    authority: string | undefined,
+    responder: string | undefined,
+  ): Meeting {
+    const meeting: Meeting = {
+      id,
+      authority,
+      responder,
+      initiators: new Set(),
+      waiting: undefined,
+      usedAt: performance.now(),
+    };
+    this.#meetings.set(id, meeting);
+    return meeting;
+  }
+
+  #remember(place: string): void {
+    this.#places.delete(place);
+    this.#places.set(place, performance.now());
+    forgetOldest(this.#places, MAX_PLACES);
+  }
+
+  #find(matches: (meeting: Meeting) => boolean): Meeting | undefined {
+    for (const meeting of this.#meetings.values())
+      if (matches(meeting)) return meeting;
+    return undefined;
+  }
+}
+
+/** Takes out what was put in first, until no more than `max` are left. */
+function forgetOldest(
+  kept: Set<string> | Map<string, unknown>,
+  max: number,
+): void {
+  for (const oldest of kept.keys()) {
+    if (kept.size <= max) break;
+    kept.delete(oldest);
+  }
+}
