@@ -3,6 +3,7 @@ import { expect } from "chai";
 import { connect } from "node:net";
 import { once } from "node:events";
 import {
+  parkForWaiting,
   parkRaw,
   parkRawAgent,
   parkRawUnproved,
@@ -33,12 +34,6 @@ async function waitingVisit(relay: TestRelay, sent?: string): Promise<Raw> {
   const visitor = await visit(relay, sent);
   await relay.until(() => relay.counts().waiting > waiting);
   return visitor;
-}
-
-/** A tunnel that is claimed as soon as it is parked. */
-async function parkForWaiting(relay: TestRelay, id: string): Promise<Raw> {
-  const { raw, nonce } = await parkRawUnproved(relay, id);
-  return raw.write(pong(nonce));
 }
 
 async function expectProblem(

@@ -1,4 +1,5 @@
-// A legacy hidden server by hand: raw octets on a tunnel that was parked with a TOTP, as a program of 2013 would do it.
+// Hidden servers by hand: raw octets on a tunnel that was parked with a TOTP, as a program of 2013 would do it, or as an agent.
+import { expect } from "chai";
 import { generateSync } from "otplib";
 import { connectRaw, type Raw } from "./raw.ts";
 import type { TestRelay } from "./relay.ts";
@@ -51,4 +52,28 @@ export async function parkRawAgent(relay: TestRelay, id: string): Promise<Raw> {
   raw.write(pong(nonce));
   await relay.until(() => relay.counts().idle > idle);
   return raw;
+}
+
+/** Parks as an agent would for visitors who wait already: the tunnel is claimed at once, and never stands idle. */
+export async function parkForWaiting(
+  relay: TestRelay,
+  id: string,
+): Promise<Raw> {
+  const { raw, nonce } = await parkRawUnproved(relay, id);
+  return raw.write(pong(nonce));
+}
+
+/** An agent's answer when it has reached a TCP service. */
+export const SWITCH =
+  "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: connect-tcp\r\nCapsule-Protocol: ?1\r\n\r\n";
+
+/** Takes the relay's question for a stream off a tunnel. */
+export async function takeAsk(hidden: Raw, port = 7): Promise<string> {
+  const question = await hidden.take("\r\n\r\n");
+  expect(question).to.match(
+    new RegExp(
+      `^GET /\\.well-known/masque/tcp/localhost/${String(port)}/ HTTP/1\\.1\\r\\n`,
+    ),
+  );
+  return question;
 }

@@ -8,7 +8,8 @@ import { parkHere, startRelay, type TestRelay } from "./relay.ts";
 import { startTcp } from "./tcp.ts";
 
 export const TCP_PATH = "/.well-known/masque/tcp/";
-const DATA = "\xa0\x28\xd7\xf2";
+/** The type of a DATA capsule. */
+export const DATA = "\xa0\x28\xd7\xf2";
 const FINAL_DATA = "\xa0\x28\xd7\xf3";
 
 /** A DATA capsule in latin1; none of 64 octets or more is needed here. */
