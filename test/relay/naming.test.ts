@@ -1,0 +1,179 @@
+// Hidden servers named by cookie, by login, and through a proxy client.
+import { expect } from "chai";
+import { once } from "node:events";
+import { request as httpRequest, type IncomingMessage } from "node:http";
+import { HttpProxyAgent } from "http-proxy-agent";
+import { connectRaw } from "../support/raw.ts";
+import { parkHere, startRelay } from "../support/relay.ts";
+import { OK, answered, get, seenBy } from "../support/visits.ts";
+
+describe("the relay's cookie", () => {
+  const NAVIGATION = "Sec-Fetch-Mode: navigate\r\n";
+
+  async function cookieFor(
+    sent: string,
+    settings = {},
+  ): Promise<string | undefined> {
+    const relay = await startRelay(settings);
+    const { visitor, hidden } = await seenBy(relay, sent);
+    hidden.write(OK);
+    return (await visitor.answer()).fields["set-cookie"];
+  }
+
+  it("is set when a browser is led to a hidden server by the query", async () => {
+    expect(await cookieFor(get("/?rendezvous=pi", NAVIGATION))).to.equal(
+      "rendezvous=pi; Path=/; HttpOnly; SameSite=Lax",
+    );
+    expect(
+      await cookieFor(get("/?rendezvous=PI", "Accept: text/html,*/*\r\n")),
+    ).to.equal("rendezvous=pi; Path=/; HttpOnly; SameSite=Lax");
+  });
+
+  it("is Secure behind TLS", async () => {
+    expect(
+      await cookieFor(
+        get("/?rendezvous=pi", `${NAVIGATION}X-Forwarded-Proto: https\r\n`),
+        { trustProxy: 1 },
+      ),
+    ).to.match(/; Secure$/);
+    expect(
+      await cookieFor(
+        get("/?rendezvous=pi", `${NAVIGATION}X-Forwarded-Proto: https\r\n`),
+      ),
+    ).to.not.match(/; Secure$/);
+  });
+
+  it("is not set for anything but a navigation that the query names, nor where it is turned off", async () => {
+    expect(await cookieFor(get("/?rendezvous=pi", "Accept: */*\r\n"))).to.be
+      .undefined;
+    expect(
+      await cookieFor(
+        get(
+          "/?rendezvous=pi",
+          "Sec-Fetch-Mode: no-cors\r\nAccept: text/html\r\n",
+        ),
+      ),
+    ).to.be.undefined;
+    expect(await cookieFor(get("http://pi/", NAVIGATION))).to.be.undefined;
+    expect(await cookieFor(get("/", `${NAVIGATION}Cookie: rendezvous=pi\r\n`)))
+      .to.be.undefined;
+    expect(
+      await cookieFor(get("/?rendezvous=pi", NAVIGATION), {
+        cookieNaming: false,
+      }),
+    ).to.be.undefined;
+  });
+
+  it("leads to the hidden server and is not forwarded, while other cookies are", async () => {
+    const relay = await startRelay();
+    const { head, field } = await seenBy(
+      relay,
+      get("/style.css", "Cookie: a=1; rendezvous=pi; b=2\r\n"),
+    );
+    expect(head).to.match(/^GET \/style\.css /);
+    expect(field("Cookie")).to.equal("a=1; b=2");
+    const alone = await seenBy(relay, get("/", "Cookie: rendezvous=pi\r\n"));
+    expect(alone.field("Cookie")).to.be.undefined;
+  });
+
+  for (const cookie of [
+    "rendezvous=other",
+    "rendezvous =other; Path=/",
+    "=rendezvous=other",
+    "rendezvous\t=other",
+    " rendezvous=other",
+  ]) {
+    it(`cannot be set by a hidden server as ${JSON.stringify(cookie)}`, async () => {
+      const { visitor } = await answered(
+        OK.replace(
+          "\r\n\r\n",
+          `\r\nSet-Cookie: ${cookie}\r\nSet-Cookie: rendezvousx=1\r\n\r\n`,
+        ),
+        get("/?rendezvous=pi", NAVIGATION),
+      );
+      expect((await visitor.answer()).fields["set-cookie"]).to.equal(
+        "rendezvousx=1, rendezvous=pi; Path=/; HttpOnly; SameSite=Lax",
+      );
+    });
+  }
+
+  it("does not lead away from the relay's own pages, and one of them takes it back", async () => {
+    const relay = await startRelay();
+    const visitor = await connectRaw(relay.port);
+    visitor.write(get("/-/leave", "Cookie: rendezvous=pi\r\n"));
+    const { status, fields } = await visitor.answer();
+    expect(status).to.equal(303);
+    expect(fields["location"]).to.equal("/");
+    expect(fields["set-cookie"]).to.match(
+      /^rendezvous=; Path=\/; Expires=Thu, 01 Jan 1970 /,
+    );
+  });
+
+  it("of a hidden server that is gone shows a way out", async () => {
+    const relay = await startRelay({ holdSeconds: 0.001 });
+    const visitor = await connectRaw(relay.port);
+    visitor.write(get("/", "Cookie: rendezvous=pi\r\nAccept: text/html\r\n"));
+    expect((await visitor.answer()).body).to.include(
+      '<a href="/-/leave">Leave pi</a>',
+    );
+  });
+});
+
+describe("a login that names a hidden server", () => {
+  it("is asked for by ?rendezvous=T as the original does", async () => {
+    const relay = await startRelay();
+    const visitor = await connectRaw(relay.port);
+    visitor.write(get("/?rendezvous=T"));
+    const { status, fields } = await visitor.answer();
+    expect(status).to.equal(401);
+    expect(fields["www-authenticate"]).to.match(
+      /^Digest realm="rendezvous", qop="auth, auth-int", nonce="[0-9a-f]{32}", opaque="[0-9a-f]{32}"$/,
+    );
+    visitor.write(get("/-/health"));
+    expect((await visitor.answer()).status).to.equal(200);
+  });
+
+  const digest =
+    'Digest username="pi", realm="rendezvous", nonce="00", uri="/", response="00"';
+  const basic = `Basic ${Buffer.from("pi:any:password").toString("base64")}`;
+  for (const login of [digest, basic]) {
+    it(`is ${login.slice(0, 6).trim()}, with any password, and is not forwarded`, async () => {
+      const relay = await startRelay();
+      const { head, field } = await seenBy(
+        relay,
+        get("/a?rendezvous=T&b=1", `Authorization: ${login}\r\n`),
+      );
+      expect(head).to.match(/^GET \/a\?b=1 /);
+      expect(field("Authorization")).to.be.undefined;
+    });
+  }
+
+  it("is forwarded untouched where the request names its server otherwise", async () => {
+    const relay = await startRelay();
+    const { field } = await seenBy(
+      relay,
+      get("/?rendezvous=pi", `Authorization: ${digest}\r\n`),
+    );
+    expect(field("Authorization")).to.equal(digest);
+  });
+});
+
+describe("a visitor behind a proxy client", () => {
+  it("is Node's http.request with an HttpProxyAgent", async () => {
+    const relay = await startRelay();
+    await parkHere(relay, "pi", (asked, answer) =>
+      answer.end(`${asked.url ?? ""} ${asked.headers.host ?? ""}`),
+    );
+    const agent = new HttpProxyAgent(relay.url);
+    for (const host of ["pi", "pi.rendezvous.internal"]) {
+      const [answer] = (await once(
+        httpRequest(`http://${host}/a?b=1`, { agent }).end(),
+        "response",
+      )) as [IncomingMessage];
+      let body = "";
+      for await (const octets of answer) body += String(octets);
+      expect(body).to.equal(`/a?b=1 ${host}`);
+    }
+    agent.destroy();
+  });
+});
