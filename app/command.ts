@@ -1,7 +1,7 @@
 // The command lines of `rendezvous`. Every problem is reported at once, in a sentence that names its cure.
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { DEFAULT_PORT, readPortVariable, readVariables } from "./config.ts";
-import { WAYS, isId, readPort, type Way } from "./protocol.ts";
+import { WAYS, isId, readPort, readWay, type Way } from "./protocol.ts";
 import {
   SettingsError,
   checkSettings,
@@ -44,6 +44,7 @@ export type Command =
       readonly max: number;
       readonly ca: string | undefined;
       readonly verbose: boolean;
+      readonly via: Way | undefined;
     }
   | {
       readonly command: "dial";
@@ -138,6 +139,7 @@ function readPark(argv: readonly string[], environment: Environment): Command {
     "secret-file": { type: "string" },
     tcp: { type: "string", multiple: true },
     verbose: { type: "boolean" },
+    via: { type: "string" },
     help: { type: "boolean", short: "h" },
   });
   if (values["help"] === true) return { command: "help", topic: "park" };
@@ -187,6 +189,7 @@ function readPark(argv: readonly string[], environment: Environment): Command {
     );
   const service =
     target === undefined ? undefined : readService(target, problems);
+  const via = readVia(values["via"], problems);
   const spare = readCount(text(values["spare"]), "--spare", 4, problems);
   const max = readCount(text(values["max"]), "--max", 64, problems);
   const caFile = text(values["ca"]);
@@ -204,6 +207,7 @@ function readPark(argv: readonly string[], environment: Environment): Command {
     max,
     ca,
     verbose: values["verbose"] === true,
+    via,
   };
 }
 
@@ -229,11 +233,7 @@ function readDial(argv: readonly string[]): Command {
     );
   const relay =
     url === undefined ? undefined : readUrl(url, "The relay", problems);
-  const via = WAYS.find((way) => way === values["via"]);
-  if (values["via"] !== undefined && via === undefined)
-    problems.push(
-      `--via must be one of ${WAYS.join(", ")}. Leave it out for the first that leads there.`,
-    );
+  const via = readVia(values["via"], problems);
   const listen = text(values["listen"]);
   const place = listen === undefined ? undefined : readPlace(listen);
   if (listen !== undefined && place === undefined)
@@ -250,6 +250,15 @@ function readDial(argv: readonly string[]): Command {
   )
     throw new SettingsError(problems.join("\n"));
   return { command: "dial", relay, id, port, via, listen: place, ca };
+}
+
+function readVia(value: unknown, problems: string[]): Way | undefined {
+  const via = readWay(value);
+  if (value !== undefined && via === undefined)
+    problems.push(
+      `--via must be one of ${WAYS.join(", ")}, got ${JSON.stringify(value)}. Leave it out for the best that gets through.`,
+    );
+  return via;
 }
 
 /** `22`, `5432=db.lan:5432`, `80=localhost:8080`: the port that visitors name, and where the service listens. */

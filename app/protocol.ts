@@ -25,9 +25,43 @@ export const CONNECT_TCP_PATH = "/.well-known/masque/tcp/";
 /** The upgrade token, and the WebSocket subprotocol for plain octets. */
 export const CONNECT_TCP = "connect-tcp" as const;
 
-/** The ways to a TCP service, the plainest first. */
-export const WAYS = ["connect", CONNECT_TCP, "websocket"] as const;
+/** The host and port at which a relay gives back what it gets, by every way: what shows that a way carries octets in both directions. */
+export const ECHO_HOST = "rendezvous.internal";
+export const ECHO_PORT = 7;
+
+/** The ways through what stands before a relay, the best first: to park, and to a TCP service. */
+export const WAYS = ["connect", "upgrade", "websocket"] as const;
 export type Way = (typeof WAYS)[number];
+
+/** The way of that name, or undefined; connect-tcp is the Upgrade of dial. */
+export function readWay(name: unknown): Way | undefined {
+  const wanted = name === CONNECT_TCP ? "upgrade" : name;
+  return WAYS.find((way) => way === wanted);
+}
+
+/** Codes with which a relay says that it does not know a way, not that there is no such place. */
+const OTHER_WAY_CODES: ReadonlySet<string> = new Set([
+  "wrong_scheme",
+  "upgrade_wanted",
+  "not_found",
+  "bad_request",
+  "not_implemented",
+]);
+
+/** Whether a code is the relay's last word, so that no other way does better. */
+export function isVerdict(code: string | undefined): boolean {
+  return code !== undefined && !OTHER_WAY_CODES.has(code);
+}
+
+/** Where hidden servers park by Upgrade or WebSocket: an id follows. */
+export const PARK_PATH = "/-/park/";
+/** The upgrade token, and the WebSocket subprotocol, for parking (draft-kazuho-ptth-ptth). */
+export const PTTH = "ptth";
+/** In both directions of an Upgrade that parks: what is spoken in the tunnel (RFC 7639). */
+export const ALPN_FIELD = "ALPN";
+export const ALPN_HTTP = "http%2F1.1";
+/** In a pong: the agent wants to be pinged once more at once, for only then it knows that its octets arrive. */
+export const PROVE_FIELD = "Rendezvous-Prove";
 
 /** The scheme of a CONNECT that parks. */
 export const PARK_SCHEME = "uuid:";

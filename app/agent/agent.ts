@@ -4,16 +4,20 @@ import { EventEmitter, setMaxListeners } from "node:events";
 import { Server, type RequestListener } from "node:http";
 import {
   SILENT_HEARTBEATS,
+  WAYS,
   decodeSecret,
   isId,
   readPort,
+  readWay,
+  type Way,
 } from "../protocol.ts";
-import { UNOWNED, Link } from "../wire/link.ts";
+import type { Link } from "../wire/link.ts";
+import { LadderError, climb, type Tried } from "../wire/ladder.ts";
 import type { Address } from "../wire/outbound.ts";
 import { tendPipe, type BeatingPipe } from "../wire/pipe.ts";
 import type { Tap } from "../wire/splice.ts";
 import { VERSION } from "../version.ts";
-import { IdleTunnel } from "./idle.ts";
+import { IdleTunnel, type IdleEvents } from "./idle.ts";
 import {
   ParkError,
   parkOnce,
@@ -26,6 +30,8 @@ const MIN_BACKOFF_MILLISECONDS = 1000;
 /** A relay that answers so will not think better of it soon. */
 const SLOW_STATUSES = new Set([401, 403, 429]);
 const MAX_BACKOFF_MILLISECONDS = 30 * 1000;
+/** How long a better way is waited for when a lesser one has carried octets in both directions. */
+const PROOF_MILLISECONDS = 3 * 1000;
 /** Short beside the shortest heartbeat, a second. */
 const SWEEP_MILLISECONDS = 250;
 /** How long more spare tunnels are kept than asked for, after they were all taken at once. */
@@ -43,6 +49,8 @@ export interface ParkOptions {
   readonly max?: number | undefined;
   /** Certificates to trust instead of the well-known ones, in PEM. */
   readonly ca?: string | undefined;
+  /** The one way to park; left out, the best that gets through. */
+  readonly via?: Way | undefined;
   /** TCP services that visitors may reach, by the port that they name. Port 80 is the HTTP target unless it is here. */
   readonly tcp?: ReadonlyMap<number, ServiceAddress> | undefined;
   /** Sees what passes on claimed tunnels; only for a service that is dialled. */
@@ -52,6 +60,8 @@ export interface ParkOptions {
 interface AgentEvents {
   /** The first tunnel stands (again). */
   up: [visit: URL];
+  /** The way that was found to get through, and why not each other one. */
+  way: [way: Way, tried: Tried<Way>];
   /** Parking fails; the next attempt comes by itself, after so many seconds. */
   trouble: [reason: string, seconds: number];
 }
@@ -70,7 +80,12 @@ export function park(target: Target, options: ParkOptions): Agent {
 
 export class Agent extends EventEmitter<AgentEvents> {
   readonly #join: Join;
-  readonly #relay: Address;
+  /** Changed once, by a redirect from http to https. */
+  #relay: Address;
+  readonly #ways: readonly Way[];
+  /** The way that gets through; undefined until one has, and after it has stopped to. */
+  #way: Way | undefined;
+  #redirected = false;
   readonly #identity: Identity;
   readonly #spare: number;
   readonly #max: number;
@@ -124,6 +139,7 @@ export class Agent extends EventEmitter<AgentEvents> {
       key: decodeSecret(options.secret ?? decode(url.password)),
     };
     this.#relay = { url, ca: options.ca };
+    this.#ways = checkWays(options.via);
     this.#spare = positive("spare", options.spare ?? 4);
     this.#max = positive("max", options.max ?? 64);
     this.#wanted = Math.min(this.#spare, this.#max);
@@ -180,33 +196,122 @@ export class Agent extends EventEmitter<AgentEvents> {
       ) - this.#opening;
     const unproved = [...this.#idle].filter((tunnel) => !tunnel.proved).length;
     const allowed = this.#failures > 0 ? 1 - this.#opening - unproved : missing;
-    for (let i = Math.min(missing, allowed); i > 0; i--) void this.#keepOne();
+    const way = this.#way;
+    if (way === undefined) {
+      if (missing > 0 && this.#opening === 0) void this.#findWay();
+      return;
+    }
+    for (let i = Math.min(missing, allowed); i > 0; i--)
+      void this.#keepOne(way);
   }
 
-  async #keepOne(): Promise<void> {
+  /** Goes all ways at once; the first tunnel comes of it. */
+  async #findWay(): Promise<void> {
+    this.#opening++;
+    try {
+      const { way, proved, tried } = await climb({
+        ways: this.#ways,
+        attempt: (one, signal) => this.#proveOne(one, signal),
+        discard: ({ link }) => {
+          link.destroy();
+        },
+        isFinal: (error) => error instanceof ParkError && error.isFinal,
+        milliseconds: PROOF_MILLISECONDS,
+        signal: this.#abort.signal,
+      });
+      this.#opening--;
+      this.#way = way;
+      this.emit("way", way, tried);
+      this.#idle.add(proved);
+      proved.keep();
+    } catch (error) {
+      this.#opening--;
+      if (this.#abort.signal.aborted) return;
+      if (this.#redirect(error)) this.#fill();
+      else if (error instanceof LadderError)
+        this.#fail(error.message, [...error.failures.values()].some(isSlow));
+      else if (error instanceof ParkError)
+        this.#fail(error.message, isSlow(error));
+      else throw error;
+    }
+  }
+
+  /** Follows a redirect from http to https on the same host, once and for good. */
+  #redirect(error: unknown): boolean {
+    const { url } = this.#relay;
+    if (this.#redirected || url.protocol !== "http:") return false;
+    const failures: unknown[] =
+      error instanceof LadderError ? [...error.failures.values()] : [error];
+    for (const failure of failures) {
+      if (!(failure instanceof ParkError) || failure.location === undefined)
+        continue;
+      const to = URL.canParse(failure.location, url.href)
+        ? new URL(failure.location, url.href)
+        : undefined;
+      if (to?.protocol !== "https:" || to.hostname !== url.hostname) continue;
+      const secure = new URL(`https://${to.host}${url.pathname}`);
+      this.#relay = { ...this.#relay, url: secure };
+      this.#redirected = true;
+      return true;
+    }
+    return false;
+  }
+
+  /** Parks one tunnel by a way of which nothing is known, and waits until it has carried octets in both directions. */
+  async #proveOne(way: Way, signal: AbortSignal): Promise<IdleTunnel> {
+    const parked = await parkOnce(
+      way,
+      this.#relay,
+      this.#identity,
+      VERSION,
+      signal,
+    );
+    return new Promise((resolve, reject) => {
+      const tunnel = this.#receive(parked, {
+        proved: () => {
+          resolve(tunnel);
+        },
+        lost: () => {
+          reject(new ParkError("it carried octets in one direction only"));
+        },
+      });
+      const giveUp = (): void => {
+        tunnel.link.destroy();
+      };
+      signal.addEventListener("abort", giveUp);
+      if (signal.aborted) giveUp();
+    });
+  }
+
+  async #keepOne(way: Way): Promise<void> {
     this.#opening++;
     try {
       const parked = await parkOnce(
+        way,
         this.#relay,
         this.#identity,
         VERSION,
         this.#abort.signal,
       );
       this.#opening--;
-      this.#park(parked);
+      this.#idle.add(this.#receive(parked));
     } catch (error) {
       this.#opening--;
       if (!(error instanceof ParkError)) throw error;
-      this.#fail(error.message, SLOW_STATUSES.has(error.status ?? 0));
+      this.#fail(error.message, isSlow(error));
     }
   }
 
-  #park({ stream, early, heartbeatSeconds, visit }: ParkedTunnel): void {
+  /** Receives on a parked tunnel. With `proof` it is one that is not in use yet. */
+  #receive(
+    { link, carrier, early, heartbeatSeconds, visit }: ParkedTunnel,
+    proof?: { readonly proved: () => void; readonly lost: () => void },
+  ): IdleTunnel {
     this.#heartbeat = heartbeatSeconds * 1000;
-    if (this.#abort.signal.aborted) stream.destroy();
-    const link = new Link(stream, UNOWNED);
+    if (this.#abort.signal.aborted) link.destroy();
     this.#links.add(link);
-    const tunnel = new IdleTunnel(link, {
+    if (carrier !== undefined) this.#streams.add(carrier);
+    const events: IdleEvents = {
       pinged: () => {
         this.#proved(visit);
         if (this.#idle.size <= this.#wanted) return true;
@@ -219,12 +324,18 @@ export class Agent extends EventEmitter<AgentEvents> {
         this.#claimed(tunnel, octets);
       },
       lost: () => {
-        this.#lost(tunnel);
+        if (proof !== undefined && !this.#idle.has(tunnel)) proof.lost();
+        else this.#lost(tunnel);
       },
+    };
+    const tunnel = new IdleTunnel(link, events, proof?.proved);
+    // It is in its place before anything happens to it.
+    queueMicrotask(() => {
+      if (link.over) tunnel.gone();
+      else if (early.length > 0) tunnel.data(early);
+      link.resume();
     });
-    this.#idle.add(tunnel);
-    if (stream.destroyed) this.#lost(tunnel);
-    else if (early.length > 0) tunnel.data(early);
+    return tunnel;
   }
 
   #proved(visit: URL): void {
@@ -278,6 +389,8 @@ export class Agent extends EventEmitter<AgentEvents> {
     const delay = denied
       ? (MAX_BACKOFF_MILLISECONDS * (1 + Math.random())) / 2
       : Math.random() * ceiling;
+    // Whatever stands before the relay may have changed.
+    if (!denied && this.#idle.size === 0) this.#way = undefined;
     this.#visit = undefined;
     this.emit("trouble", reason, delay / 1000);
     this.#later(delay);
@@ -308,6 +421,19 @@ export class Agent extends EventEmitter<AgentEvents> {
     }
     this.#fill();
   }
+}
+
+function isSlow(error: unknown): boolean {
+  return error instanceof ParkError && SLOW_STATUSES.has(error.status ?? 0);
+}
+
+function checkWays(via: unknown): readonly Way[] {
+  const way = readWay(via);
+  if (via !== undefined && way === undefined)
+    throw new RangeError(
+      `via must be one of ${WAYS.join(", ")}. Leave it out for the best that gets through.`,
+    );
+  return way === undefined ? WAYS : [way];
 }
 
 function positive(name: string, value: number): number {

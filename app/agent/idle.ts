@@ -1,5 +1,10 @@
 // A parked tunnel at the agent's end: answers pings until something else comes.
-import { CONNECT_TCP_PATH, PING_FIELD, PONG_FIELD } from "../protocol.ts";
+import {
+  CONNECT_TCP_PATH,
+  PING_FIELD,
+  PONG_FIELD,
+  PROVE_FIELD,
+} from "../protocol.ts";
 import {
   MAX_HEAD_OCTETS,
   fieldOf,
@@ -30,9 +35,17 @@ export class IdleTunnel implements Receiver {
   heardAt = performance.now();
   /** The relay has pinged, and so can claim it. */
   proved = false;
+  /** What to do about a tunnel on a way that is not known yet; its second ping is answered by keep(). */
+  readonly #prove: (() => void) | undefined;
+  /** It has asked for the second ping. */
+  #asked = false;
+  /** The second ping, unanswered. */
+  #held: string | undefined;
 
-  constructor(link: Link, events: IdleEvents) {
+  /** With `prove` it is to show that its pongs arrive: prove() is called when they have. */
+  constructor(link: Link, events: IdleEvents, prove?: () => void) {
     this.link = link;
+    this.#prove = prove;
     this.#events = events;
     link.receiver = this;
   }
@@ -52,7 +65,7 @@ export class IdleTunnel implements Receiver {
       }
       const nonce = end === seen.length ? nonceOf(seen, end) : undefined;
       if (nonce !== undefined) {
-        this.#pong(nonce);
+        this.#pinged(nonce);
         return;
       }
     }
@@ -70,6 +83,27 @@ export class IdleTunnel implements Receiver {
 
   gone(): void {
     this.#lose();
+  }
+
+  /** Answers the second ping of a tunnel that has shown that its pongs arrive: it may be claimed from now on. */
+  keep(): void {
+    const nonce = this.#held;
+    this.#held = undefined;
+    if (nonce !== undefined) this.#pong(nonce);
+  }
+
+  #pinged(nonce: string): void {
+    if (this.#prove === undefined || this.proved) this.#pong(nonce);
+    else if (this.#asked) {
+      this.proved = true;
+      this.#held = nonce;
+      this.#prove();
+    } else {
+      this.#asked = true;
+      this.link.write(
+        `HTTP/1.1 204 No Content\r\n${PONG_FIELD}: ${nonce}\r\n${PROVE_FIELD}: 1\r\n\r\n`,
+      );
+    }
   }
 
   #pong(nonce: string): void {

@@ -1,19 +1,35 @@
-// How the agent reaches its relay: directly or through a proxy, plainly or over TLS; and one attempt to park a tunnel there.
-import type { ClientRequest, IncomingMessage } from "node:http";
+// How the agent reaches its relay: one attempt to park a tunnel there, by one way.
+//   agent -> (proxy) -> (router) -> CONNECT, Upgrade: ptth, or a WebSocket -> relay
 import type { Duplex } from "node:stream";
 import {
   AGENT_FIELD,
+  ALPN_FIELD,
+  ALPN_HTTP,
   HEARTBEAT_FIELD,
+  PARK_PATH,
   PARK_SCHEME,
+  PTTH,
   VISIT_FIELD,
+  isVerdict,
   makeToken,
+  type Way,
 } from "../protocol.ts";
-import { openRequest, type Address } from "../wire/outbound.ts";
+import {
+  HandoverError,
+  openWebSocket,
+  requestHandover,
+  type Handover,
+  type Patience,
+} from "../wire/handover.ts";
+import { Link, UNOWNED } from "../wire/link.ts";
+import type { Address } from "../wire/outbound.ts";
+import type { BeatingPipe } from "../wire/pipe.ts";
+import { PipeStream } from "../wire/pipestream.ts";
+import { WebSocketPipe } from "../wire/websocket.ts";
 
 /** How long reaching the relay and its answer may take together. */
 const PARK_MILLISECONDS = 15 * 1000;
-/** How much of a refusal is read to say why. */
-const MAX_REFUSAL_OCTETS = 16 * 1024;
+const DEFAULT_HEARTBEAT_SECONDS = 25;
 
 export interface Identity {
   readonly id: string;
@@ -22,7 +38,9 @@ export interface Identity {
 
 /** A tunnel that the relay has taken. */
 export interface ParkedTunnel {
-  readonly stream: Duplex;
+  readonly link: Link;
+  /** What carries the link, where that must be kept alive by itself. */
+  readonly carrier?: BeatingPipe;
   /** Octets that came with the answer. */
   readonly early: Buffer;
   readonly heartbeatSeconds: number;
@@ -30,14 +48,19 @@ export interface ParkedTunnel {
   readonly visit: URL;
 }
 
-/** Parking failed. `status` is the relay's answer, where one came. */
+/** Parking failed. `status` is the answer, where one came; `isFinal` says that it was the relay's own, and that no other way does better. */
 export class ParkError extends Error {
   override readonly name = "ParkError";
   readonly status: number | undefined;
+  readonly isFinal: boolean;
+  /** Where a redirect leads. */
+  readonly location: string | undefined;
 
-  constructor(message: string, status?: number) {
+  constructor(message: string, cause?: HandoverError) {
     super(message);
-    this.status = status;
+    this.status = cause?.refusal?.status;
+    this.location = cause?.refusal?.location;
+    this.isFinal = isVerdict(cause?.refusal?.code);
   }
 }
 
@@ -46,145 +69,91 @@ export class ParkError extends Error {
  * @throws ParkError with a sentence that says what stood in the way
  */
 export async function parkOnce(
+  way: Way,
   relay: Address,
   { id, key }: Identity,
   version: string,
   signal: AbortSignal,
 ): Promise<ParkedTunnel> {
   const token = await makeToken(id, key);
-  return new Promise((resolve, reject) => {
-    const request = tryTo(() =>
-      openRequest(relay, {
-        method: "CONNECT",
-        path: `${PARK_SCHEME}${id}`,
-        headers: { Authorization: `Bearer ${token}`, [AGENT_FIELD]: version },
-      }),
-    );
-    const deadline = setTimeout(() => {
-      request.destroy(
-        new ParkError(
-          `${relay.url.host} did not answer within ${String(PARK_MILLISECONDS / 1000)} s`,
-        ),
-      );
-    }, PARK_MILLISECONDS);
-    const abort = (): void => {
-      request.destroy(new ParkError("parking was stopped"));
-    };
-    const settle = (): void => {
-      clearTimeout(deadline);
-      signal.removeEventListener("abort", abort);
-    };
-    if (signal.aborted) abort();
-    else signal.addEventListener("abort", abort);
+  const headers = { Authorization: `Bearer ${token}`, [AGENT_FIELD]: version };
+  const patience = { milliseconds: PARK_MILLISECONDS, signal };
+  try {
+    const { fields, ...parked } = await go(way, relay, id, headers, patience);
+    return { ...parked, ...readWelcome(fields, relay.url, id) };
+  } catch (error) {
+    if (signal.aborted) throw new ParkError("parking was stopped");
+    if (!(error instanceof HandoverError)) throw error;
+    throw new ParkError(sentenceOf(error), error);
+  }
+}
 
-    let refuser = "the relay";
-    request.on("proxyConnect", ({ statusCode }: { statusCode: number }) => {
-      // What comes is the proxy's own answer then.
-      if (statusCode !== 200) refuser = "the proxy on the way to the relay";
-    });
-    request.on("connect", (answer, stream, early) => {
-      settle();
-      // The stream has no owner until the caller takes it.
-      stream.on("error", () => undefined);
-      if (answer.statusCode === 200) {
-        // Node would end this side with the other one, and lose what is still to be sent.
-        stream.allowHalfOpen = true;
-        resolve({ stream, early, ...readWelcome(answer, relay.url, id) });
-        return;
-      }
-      readRefusal(refuser, answer, stream, early).then(reject, reject);
-    });
-    request.on("response", (answer) => {
-      settle();
-      answer.resume();
-      request.destroy();
-      reject(
-        new ParkError(
-          `${relay.url.host} answered ${String(answer.statusCode)}`,
-          answer.statusCode,
-        ),
-      );
-    });
-    request.on("error", (error) => {
-      settle();
-      reject(
-        error instanceof ParkError
-          ? error
-          : new ParkError(
-              `${relay.url.host} cannot be reached: ${error.message}`,
-            ),
-      );
-    });
-    request.end();
-  });
+async function go(
+  way: Way,
+  relay: Address,
+  id: string,
+  headers: Readonly<Record<string, string>>,
+  patience: Patience,
+): Promise<
+  Pick<ParkedTunnel, "link" | "carrier" | "early"> & Pick<Handover, "fields">
+> {
+  const path = `${PARK_PATH}${id}`;
+  if (way === "websocket") {
+    const request = { path, headers, protocol: PTTH };
+    const { socket, fields } = await openWebSocket(relay, request, patience);
+    const carrier = new WebSocketPipe(socket, UNOWNED, Infinity);
+    const link = paused(new PipeStream(carrier));
+    return { link, carrier, early: Buffer.alloc(0), fields };
+  }
+  const request =
+    way === "connect"
+      ? { method: "CONNECT" as const, path: `${PARK_SCHEME}${id}`, headers }
+      : {
+          method: "GET" as const,
+          path,
+          headers: {
+            ...headers,
+            Connection: "Upgrade",
+            Upgrade: PTTH,
+            [ALPN_FIELD]: ALPN_HTTP,
+          },
+        };
+  const { stream, early, fields } = await requestHandover(
+    relay,
+    request,
+    patience,
+  );
+  return { link: paused(stream), early, fields };
+}
+
+/** A link of which nothing is lost until somebody receives. */
+function paused(stream: Duplex): Link {
+  const link = new Link(stream, UNOWNED);
+  link.pause();
+  return link;
+}
+
+function sentenceOf({ message, refusal }: HandoverError): string {
+  if (refusal === undefined) return message;
+  const { status, byProxy, code, detail } = refusal;
+  const who = byProxy || code === undefined ? refusal.who : "the relay";
+  return `${who} refused (${String(status)})${detail === undefined ? "" : `: ${detail}`}`;
 }
 
 function readWelcome(
-  answer: IncomingMessage,
+  fields: Handover["fields"],
   relay: URL,
   id: string,
 ): { heartbeatSeconds: number; visit: URL } {
-  const heartbeat = Number(answer.headers[HEARTBEAT_FIELD.toLowerCase()]);
-  const reference = answer.headers[VISIT_FIELD.toLowerCase()];
+  const heartbeat = Number(fields[HEARTBEAT_FIELD.toLowerCase()]);
+  const reference = fields[VISIT_FIELD.toLowerCase()];
   const base = new URL(relay);
   base.username = base.password = "";
   return {
-    heartbeatSeconds: heartbeat > 0 ? heartbeat : 25,
+    heartbeatSeconds: heartbeat > 0 ? heartbeat : DEFAULT_HEARTBEAT_SECONDS,
     visit:
       typeof reference === "string" && URL.canParse(reference, base.href)
         ? new URL(reference, base)
         : new URL(`/?rendezvous=${id}`, base),
   };
-}
-
-/** What cannot even be begun has failed like any other attempt. */
-function tryTo(begin: () => ClientRequest): ClientRequest {
-  try {
-    return begin();
-  } catch (error) {
-    throw new ParkError(error instanceof Error ? error.message : String(error));
-  }
-}
-
-/** What the relay, or a proxy before it, said, as far as it can be understood. */
-async function readRefusal(
-  refuser: string,
-  answer: IncomingMessage,
-  stream: Duplex,
-  early: Buffer,
-): Promise<ParkError> {
-  const status = answer.statusCode ?? 0;
-  let text = early.toString();
-  const timer = setTimeout(() => stream.destroy(), PARK_MILLISECONDS);
-  try {
-    for await (const octets of stream) {
-      text += String(octets);
-      if (text.length > MAX_REFUSAL_OCTETS) break;
-    }
-  } catch {
-    // What has come is enough.
-  }
-  clearTimeout(timer);
-  stream.destroy();
-  const detail = detailOf(text);
-  return new ParkError(
-    `${refuser} refused (${String(status)})${detail === undefined ? "" : `: ${detail}`}`,
-    status,
-  );
-}
-
-function detailOf(text: string): string | undefined {
-  try {
-    const problem: unknown = JSON.parse(text);
-    if (
-      typeof problem === "object" &&
-      problem !== null &&
-      "detail" in problem &&
-      typeof problem.detail === "string"
-    )
-      return problem.detail;
-  } catch {
-    // Not one of ours.
-  }
-  return undefined;
 }

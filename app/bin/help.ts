@@ -37,10 +37,12 @@ Serves a local HTTP service through the relay until it is stopped. SERVICE is a 
     --secret-file FILE   read the secret here instead of from the URL (or RENDEZVOUS_SECRET_FILE)
     --spare N            idle tunnels to keep parked (4)
     --max N              tunnels in all (64)
+    --via WAY            connect, upgrade or websocket (default: the best that gets through)
     --ca FILE            trust the certificates in this PEM file
     --verbose            a line for each request
 
-HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured: a proxy that lets CONNECT through is enough.`,
+HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured: a proxy that lets CONNECT through is enough.
+\`rendezvous doctor\` tells what gets through to a relay.`,
 
   dial: `rendezvous dial RELAY ID PORT [options]
 
@@ -50,7 +52,7 @@ HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured: a proxy that lets CONNECT thr
 Reaches a TCP port that the agent of ID offers: over stdin and stdout, or on a local port for many connections.
 
     --listen [HOST:]PORT listen there, and dial for each connection
-    --via WAY            connect, connect-tcp or websocket (default: the first that leads there)
+    --via WAY            connect, upgrade or websocket (default: the best that gets through)
     --ca FILE            trust the certificates in this PEM file
 
 Exit codes: 0 the stream ended, 1 it was cut, 2 wrong usage, 3 the relay or the agent refused, 4 the relay cannot be reached.`,

@@ -76,9 +76,23 @@ Authenticator app, for parking by hand:
 }
 
 function runPark(command: ParkCommand): void {
-  const { relay, id, secret, service, tcp, spare, max, ca, verbose } = command;
+  const { relay, id, secret, service, tcp, spare, max, ca, verbose, via } =
+    command;
   const tap = verbose ? () => createWatch(say) : undefined;
-  const agent = park(service, { relay, id, secret, spare, max, ca, tcp, tap });
+  const agent = park(service, {
+    relay,
+    id,
+    secret,
+    spare,
+    max,
+    ca,
+    via,
+    tcp,
+    tap,
+  });
+  agent.on("way", (way, tried) => {
+    say(`${id} parks by ${way}${told(tried)}.`);
+  });
   agent.on("up", (visit) => {
     for (const line of upLines(id, visit, command)) say(line);
   });
@@ -93,6 +107,14 @@ function runPark(command: ParkCommand): void {
     leaving = true;
   };
   process.on("SIGTERM", leave).on("SIGINT", leave);
+}
+
+/** Why each way that was tried did not do. */
+function told(tried: ReadonlyMap<string, string | undefined>): string {
+  const reasons = [...tried].flatMap(([way, reason]) =>
+    reason === undefined ? [] : [`${way}: ${reason}`],
+  );
+  return reasons.length === 0 ? "" : ` (${reasons.join("; ")})`;
 }
 
 /** Where visitors come in, and where they get to. */

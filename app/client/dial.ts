@@ -2,30 +2,32 @@
 //   client -> (proxy) -> (router) -> relay ==tunnel==> agent -> TCP service
 import type { Duplex } from "node:stream";
 import { inspect } from "node:util";
-import { WAYS, isId, readPort, type Way } from "../protocol.ts";
+import {
+  WAYS,
+  isId,
+  isVerdict,
+  readPort,
+  readWay,
+  type Way,
+} from "../protocol.ts";
+import { LadderError, type Tried } from "../wire/ladder.ts";
+import type { Address } from "../wire/outbound.ts";
 import { tendPipe, type BeatingPipe, type Pipe } from "../wire/pipe.ts";
 import { PipeStream } from "../wire/pipestream.ts";
+import { forget, recall, remember, search } from "./search.ts";
 import { DialError, goBy, type Destination } from "./ways.ts";
 
 /** Under the shortest idle cut of a known router (30 s). */
 const HEARTBEAT_SECONDS = 20;
 /** Short beside the shortest heartbeat, a second. */
 const SWEEP_MILLISECONDS = 250;
-/** Codes with which the relay says that it does not know this way, not that there is no such place. */
-const OTHER_WAY_CODES = new Set([
-  "wrong_scheme",
-  "upgrade_wanted",
-  "not_found",
-  "bad_request",
-  "not_implemented",
-]);
 
 export interface DialOptions {
   /** The relay's URL, `https://relay.example.com`. */
   readonly relay: string | URL;
   readonly id: string;
   readonly port: number;
-  /** The one way to go; left out, the first that leads there. */
+  /** The one way to go; left out, the best that gets through. */
   readonly via?: Way | undefined;
   /** Certificates to trust instead of the well-known ones, in PEM. */
   readonly ca?: string | undefined;
@@ -46,35 +48,107 @@ export async function dial(options: DialOptions): Promise<Duplex> {
   return stream;
 }
 
-/** The same as dial(), as a pipe, and the way that led there. */
-export async function reach(
-  options: DialOptions,
-): Promise<{ pipe: Pipe; way: Way }> {
-  const { to, ways, signal } = checkOptions(options);
-  let problem: DialError | undefined;
-  signal?.throwIfAborted();
-  for (const way of ways) {
-    try {
-      const { pipe, heartbeatSeconds = HEARTBEAT_SECONDS } = await goBy(
-        way,
-        to,
-        signal,
-      );
-      tend(pipe, heartbeatSeconds * 1000);
-      return { pipe, way };
-    } catch (error) {
-      signal?.throwIfAborted();
-      if (!(error instanceof DialError)) throw error;
-      problem = error;
-      if (error.code !== undefined && !OTHER_WAY_CODES.has(error.code)) break;
-    }
-  }
-  throw problem ?? new DialError("there is no way to go");
+/** A pipe that leads there, and by which way; `tried` is told when the way had to be found out. */
+export interface Led {
+  readonly pipe: Pipe;
+  readonly way: Way;
+  readonly tried?: Tried<Way>;
 }
 
-interface Checked {
-  readonly to: Destination;
-  readonly ways: readonly Way[];
+/** The same as dial(), as a pipe. */
+export async function reach(options: DialOptions): Promise<Led> {
+  const { relay, host, port, via, signal } = checkOptions(options);
+  signal?.throwIfAborted();
+  const go = async (way: Way, at = relay, until = signal): Promise<Led> => {
+    const to = { relay: at, host, port };
+    const { pipe, heartbeatSeconds = HEARTBEAT_SECONDS } = await goBy(
+      way,
+      to,
+      until,
+    );
+    tend(pipe, heartbeatSeconds * 1000);
+    return { pipe, way };
+  };
+  try {
+    if (via !== undefined) return await go(via);
+    const known = recall(relay);
+    return await (known === undefined
+      ? findWay(relay, go, signal)
+      : go(known.way, known.relay).catch((error: unknown) => {
+          if (isFinal(error) || signal?.aborted === true) throw error;
+          forget(relay);
+          return findWay(relay, go, signal);
+        }));
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error;
+  }
+}
+
+type Go = (way: Way, relay?: Address, until?: AbortSignal) => Promise<Led>;
+
+/** Finds a way, and goes it. The best one is gone meanwhile: where it gets through, hardly any time is lost. */
+async function findWay(
+  relay: Address,
+  go: Go,
+  signal: AbortSignal | undefined,
+): Promise<Led> {
+  const [best] = WAYS;
+  const others = new AbortController();
+  const callOff = (): void => {
+    others.abort();
+  };
+  signal?.addEventListener("abort", callOff);
+  if (signal?.aborted === true) callOff();
+  const hoped = go(best, relay, others.signal);
+  const refused = new Promise<never>((_resolve, reject) => {
+    hoped.catch((error: unknown) => {
+      if (isFinal(error)) reject(error);
+    });
+  });
+  try {
+    const found = await Promise.race([search(relay, others.signal), refused]);
+    const { way, tried } = found;
+    remember(relay, found);
+    if (way === best && found.relay === relay)
+      return { ...(await hoped), tried };
+    drop(hoped);
+    callOff();
+    return { ...(await go(way, found.relay)), tried };
+  } catch (error) {
+    drop(hoped);
+    callOff();
+    throw error instanceof LadderError ? summaryOf(error) : error;
+  } finally {
+    signal?.removeEventListener("abort", callOff);
+  }
+}
+
+/** Whether no other way would do better. */
+function isFinal(error: unknown): error is DialError {
+  return error instanceof DialError && isVerdict(error.code);
+}
+
+function drop(hoped: Promise<Led>): void {
+  hoped.then(
+    ({ pipe }) => {
+      pipe.reset();
+    },
+    () => undefined,
+  );
+}
+
+/** Why no way leads there: all reasons, and the first answer that came. */
+function summaryOf({ message, failures }: LadderError<unknown>): DialError {
+  for (const failure of failures.values()) {
+    if (failure instanceof DialError && failure.status !== undefined)
+      return new DialError(message, failure);
+  }
+  return new DialError(message);
+}
+
+interface Checked extends Destination {
+  readonly via: Way | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -96,10 +170,10 @@ function checkOptions(options: unknown): Checked {
     throw new RangeError(
       `port must be an integer from 1 to 65535, got ${shown(port)}.`,
     );
-  const way = WAYS.find((known) => known === via);
+  const way = readWay(via);
   if (via !== undefined && way === undefined)
     throw new RangeError(
-      `via must be one of ${WAYS.join(", ")}, got ${shown(via)}. Leave it out for the first that leads there.`,
+      `via must be one of ${WAYS.join(", ")}, got ${shown(via)}. Leave it out for the best that gets through.`,
     );
   if (ca !== undefined && typeof ca !== "string")
     throw new RangeError(
@@ -110,8 +184,10 @@ function checkOptions(options: unknown): Checked {
       `signal must be an AbortSignal, got ${shown(signal)}. Leave it out for a dial that nobody calls off.`,
     );
   return {
-    to: { relay: { url, ca }, id: id.toLowerCase(), port },
-    ways: way === undefined ? WAYS : [way],
+    relay: { url, ca },
+    host: id.toLowerCase(),
+    port,
+    via: way,
     signal,
   };
 }

@@ -153,14 +153,19 @@ export class Connection implements Receiver {
     const accept =
       request === undefined ? undefined : fieldOf(request.fields, "accept");
     const { detail, wayOut } = refusal;
-    const { status, reason, fields, body } = tellFailure({
+    const told = tellFailure({
       code,
       detail,
       requestId,
       accept,
       wayOut,
     });
-    this.answer(status, [...fields, ...(refusal.fields ?? [])], body, reason);
+    const own = refusal.fields ?? [];
+    // A door's own field stands for the one that the failure has everywhere else.
+    const fields = told.fields.filter(
+      (_, i) => !own.includes(told.fields[i - (i % 2)] ?? ""),
+    );
+    this.answer(told.status, [...fields, ...own], told.body, told.reason);
   }
 
   /** Answers the request under way with a whole document; nothing of another answer may be out. */

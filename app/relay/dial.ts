@@ -5,6 +5,8 @@ import type { Logger } from "pino";
 import type { FailureCode } from "../errors.ts";
 import {
   CONNECT_TCP,
+  ECHO_HOST,
+  ECHO_PORT,
   HEARTBEAT_FIELD,
   readConnectTcpPath,
   readPort,
@@ -20,6 +22,7 @@ import {
 } from "../wire/websocket.ts";
 import { Ask } from "./ask.ts";
 import type { Connection, Server } from "./connection.ts";
+import type { Echoes } from "./echo.ts";
 import { clientOf, requestIdOf } from "./client.ts";
 import type { Client } from "./heads.ts";
 import type { Lot, Waiter } from "./lot.ts";
@@ -57,10 +60,11 @@ export interface Dial {
 export function createDial(
   lot: Lot,
   streams: Streams,
+  echoes: Echoes,
   options: DialOptions,
   log: Logger,
 ): Dial {
-  const around = { lot, options, log, streams };
+  const around = { lot, options, log, streams, echoes };
   const begin = (
     connection: Connection,
     request: RequestHead,
@@ -86,9 +90,21 @@ function readAuthority(
   baseDomain: string | undefined,
 ): Wanted | FailureCode {
   const port = readPort(/:(\d+)$/.exec(request.target)?.[1] ?? "");
-  const id = hostToId(request.target, baseDomain, true);
   if (port === undefined) return "bad_target";
+  const id = idOf(request.target, port, baseDomain);
   return id === undefined ? "unknown_server" : { form: "connect", id, port };
+}
+
+/** The id that a host means, or the echo's own name. */
+function idOf(
+  authority: string,
+  port: number,
+  baseDomain: string | undefined,
+): string | undefined {
+  const host = authority.replace(/:\d+$/, "").toLowerCase();
+  return host === ECHO_HOST && port === ECHO_PORT
+    ? ECHO_HOST
+    : hostToId(authority, baseDomain, true);
 }
 
 /** draft-ietf-httpbis-connect-tcp 3.1, and the same over WebSocket. */
@@ -111,7 +127,7 @@ function readUpgrade(
   // Answered before the agent is asked: it would have reached the service for nobody.
   if (upgrade === "websocket" && !isHandshake(request.fields))
     return "bad_request";
-  const id = hostToId(place.host, baseDomain, true);
+  const id = idOf(place.host, place.port, baseDomain);
   return id === undefined
     ? "unknown_server"
     : { form: upgrade, id, port: place.port };
@@ -122,6 +138,7 @@ interface Surroundings {
   readonly options: DialOptions;
   readonly log: Logger;
   readonly streams: Streams;
+  readonly echoes: Echoes;
 }
 
 /** One TCP visit until it is spliced. */
@@ -158,7 +175,8 @@ class TcpVisit implements Waiter, Server {
       fieldOf(this.#request.fields, "expect")?.toLowerCase() === "100-continue";
     if (expects && this.#request.minor === 1)
       this.#connection.link.write("HTTP/1.1 100 Continue\r\n\r\n");
-    this.#attempt();
+    if (wanted.id === ECHO_HOST) this.#echo();
+    else this.#attempt();
   }
 
   serve(tunnel: Tunnel): void {
@@ -229,6 +247,16 @@ class TcpVisit implements Waiter, Server {
     this.refuse("no_answer");
   }
 
+  /** Nobody is asked: the relay itself is the service. */
+  #echo(): void {
+    const { echoes } = this.#around;
+    if (echoes.full) this.refuse("busy", "too many ways are being tried");
+    else
+      this.#accept((visitor) => {
+        echoes.begin(visitor);
+      });
+  }
+
   #attempt(): void {
     const { lot } = this.#around;
     const { id } = this.#wanted;
@@ -245,37 +273,38 @@ class TcpVisit implements Waiter, Server {
 
   /** The service is there: the visitor is told, and both are joined. */
   #reached(tunnel: Tunnel, hidden: Pipe, hiddenEarly?: Buffer): void {
+    const accepted = this.#accept((visitor) => {
+      this.#join(tunnel, visitor, hidden);
+    });
+    if (!accepted) {
+      tunnel.link.reset();
+      tunnel.leave();
+    } else if (hiddenEarly !== undefined && hiddenEarly.length > 0)
+      tunnel.link.receiver.data(hiddenEarly);
+  }
+
+  /** Grants what was asked for, and gives the visitor's end of it to `join`. False when he is refused after all. */
+  #accept(join: (visitor: Pipe) => void): boolean {
     const { form } = this.#wanted;
     const { link, early } = this.#connection.take();
     if (form === "websocket") {
-      const accepted = acceptWebSocket(
-        link,
-        this.#request,
-        CONNECT_TCP,
-        Buffer.from(early),
-        (socket) => {
-          this.#join(tunnel, new WebSocketPipe(socket, UNOWNED), hidden);
-        },
-      );
-      if (!accepted) {
-        tunnel.link.reset();
-        tunnel.leave();
-        return;
-      }
-    } else if (form === "connect-tcp") {
+      const handshake = { handshake: this.#request, protocol: CONNECT_TCP };
+      return acceptWebSocket(link, handshake, Buffer.from(early), (socket) => {
+        join(new WebSocketPipe(socket, UNOWNED));
+      });
+    }
+    if (form === "connect-tcp") {
       link.write(
         `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${CONNECT_TCP}\r\nCapsule-Protocol: ?1\r\n` +
           `${HEARTBEAT_FIELD}: ${String(this.#around.options.heartbeatSeconds)}\r\nProxy-Status: rendezvous\r\n\r\n`,
       );
-      this.#join(tunnel, new CapsulePipe(link, UNOWNED, false), hidden);
-      if (early.length > 0) link.receiver.data(early);
+      join(new CapsulePipe(link, UNOWNED, false));
     } else {
       link.write("HTTP/1.1 200 OK\r\nProxy-Status: rendezvous\r\n\r\n");
-      this.#join(tunnel, link, hidden);
-      if (early.length > 0) link.receiver.data(early);
+      join(link);
     }
-    if (hiddenEarly !== undefined && hiddenEarly.length > 0)
-      tunnel.link.receiver.data(hiddenEarly);
+    if (early.length > 0) link.receiver.data(early);
+    return true;
   }
 
   #join(tunnel: Tunnel, visitor: Pipe, hidden: Pipe): void {

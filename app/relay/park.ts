@@ -1,16 +1,29 @@
 // The park door: a hidden server leaves a tunnel here, after it has shown who it is.
 //   hidden server -> CONNECT uuid:ID?response=TOKEN -> 200 -> the lot
+//   hidden server -> GET /-/park/ID, Upgrade: ptth or websocket -> 101 -> the lot
 import type { Logger } from "pino";
 import type { FailureCode } from "../errors.ts";
 import {
   AGENT_FIELD,
+  ALPN_FIELD,
+  ALPN_HTTP,
   HEARTBEAT_FIELD,
+  PARK_PATH,
   PARK_SCHEME,
+  PTTH,
   VISIT_FIELD,
   isId,
   visitUrl,
 } from "../protocol.ts";
-import { fieldOf, type RequestHead } from "../wire/head.ts";
+import { fieldOf, readList, type RequestHead } from "../wire/head.ts";
+import { Link, UNOWNED } from "../wire/link.ts";
+import type { BeatingPipe } from "../wire/pipe.ts";
+import { PipeStream } from "../wire/pipestream.ts";
+import {
+  WebSocketPipe,
+  acceptWebSocket,
+  isHandshake,
+} from "../wire/websocket.ts";
 import type { Auth } from "./auth.ts";
 import { NO_SERVER, type Connection } from "./connection.ts";
 import { clientOf, requestIdOf } from "./client.ts";
@@ -25,35 +38,55 @@ export interface ParkOptions {
   readonly publicUrl: string | undefined;
 }
 
+/** How a hidden server asks, and is answered. */
+type Form = "connect" | typeof PTTH | "websocket";
+
 interface Claim {
+  readonly form: Form;
   readonly id: string;
   readonly token: string;
 }
 
-/** Makes the door for CONNECT requests. */
+export interface Park {
+  /** A CONNECT whose target is no host and port. */
+  connect(connection: Connection, request: RequestHead): Promise<void>;
+  /** A request below PARK_PATH; `target` is what the relay reads of its target. */
+  upgrade(
+    connection: Connection,
+    request: RequestHead,
+    target: string,
+  ): Promise<void>;
+}
+
+/** Makes the door. */
 export function createPark(
   lot: Lot,
   auth: Auth,
   options: ParkOptions,
   log: Logger,
-) {
-  return async function park(
+): Park {
+  async function park(
     connection: Connection,
     request: RequestHead,
+    claim: Claim | FailureCode,
   ): Promise<void> {
     const { address } = clientOf(request, connection.link, options.trustProxy);
     const requestId = requestIdOf(request, options.trustProxy);
     const refuse = (code: FailureCode, id?: string): void => {
       log.info({ id, code, requestId, client: address }, "parking was refused");
-      connection.refuse(code, { requestId });
+      const fields = code === "upgrade_wanted" ? UPGRADES : [];
+      const detail = code === "upgrade_wanted" ? UPGRADE_DETAIL : undefined;
+      // Whatever follows was not meant as a request.
+      connection.hold(NO_SERVER);
+      connection.windUp();
+      connection.refuse(code, { requestId, detail, fields });
     };
 
-    const claim = readClaim(request);
     if (typeof claim === "string") {
       refuse(claim);
       return;
     }
-    const { id, token } = claim;
+    const { form, id, token } = claim;
     if (connection.early > 0) {
       refuse("early_data", id);
       return;
@@ -71,22 +104,103 @@ export function createPark(
     }
 
     const agent = fieldOf(request.fields, AGENT_FIELD.toLowerCase());
-    const extra = agent === undefined ? "" : welcome(id, request, options);
+    const fields = agent === undefined ? [] : welcome(id, request, options);
     const { link } = connection.take();
-    link.write(`HTTP/1.1 200 OK\r\n${extra}\r\n`);
-    const tunnel = new Tunnel(link, id, agent !== undefined, lot, options);
-    lot.admit(tunnel);
-    tunnel.open();
-    log.debug({ id, agent, client: address }, "a tunnel is parked");
+    accept(form, link, request, fields, (parked, carrier) => {
+      const tunnel = new Tunnel(
+        parked,
+        id,
+        agent !== undefined,
+        lot,
+        options,
+        carrier === undefined ? {} : { carrier },
+      );
+      lot.admit(tunnel);
+      tunnel.open();
+      log.debug({ id, agent, form, client: address }, "a tunnel is parked");
+    });
+  }
+
+  return {
+    connect: (connection, request) =>
+      park(connection, request, readConnect(request)),
+    upgrade: (connection, request, target) =>
+      park(connection, request, readUpgrade(request, target)),
   };
 }
 
-/** The id and the token of a request to park. Wherever the token stands, it is looked for in one order and only one is used. */
-function readClaim(request: RequestHead): Claim | FailureCode {
+/** Instead of the upgrades that this failure names elsewhere. */
+const UPGRADES = ["Upgrade", `${PTTH}, websocket`];
+const UPGRADE_DETAIL = `Here hidden servers park: send Upgrade: ${PTTH}, or a WebSocket handshake with the subprotocol ${PTTH}.`;
+
+/** The answer that makes a connection a tunnel. */
+function accept(
+  form: Form,
+  link: Link,
+  request: RequestHead,
+  fields: readonly string[],
+  parked: (link: Link, carrier?: BeatingPipe) => void,
+): void {
+  if (form === "websocket") {
+    const acceptance = { handshake: request, protocol: PTTH, fields };
+    acceptWebSocket(link, acceptance, Buffer.alloc(0), (socket) => {
+      const pipe = new WebSocketPipe(socket, UNOWNED);
+      parked(new Link(new PipeStream(pipe), UNOWNED), pipe);
+    });
+    return;
+  }
+  const lines = [
+    ...(form === PTTH
+      ? [
+          "HTTP/1.1 101 Switching Protocols",
+          "Connection: Upgrade",
+          `Upgrade: ${PTTH}`,
+          `${ALPN_FIELD}: ${ALPN_HTTP}`,
+        ]
+      : ["HTTP/1.1 200 OK"]),
+    ...fields,
+  ];
+  link.write(`${lines.join("\r\n")}\r\n\r\n`);
+  parked(link);
+}
+
+/** CONNECT uuid:ID, as the original has it. */
+function readConnect(request: RequestHead): Claim | FailureCode {
   if (!request.target.startsWith(PARK_SCHEME)) return "wrong_scheme";
-  const [name = "", query = ""] = request.target
-    .slice(PARK_SCHEME.length)
-    .split("?", 2);
+  const claim = readClaim(request, request.target.slice(PARK_SCHEME.length));
+  return typeof claim === "string" ? claim : { form: "connect", ...claim };
+}
+
+/** GET /-/park/ID with Upgrade: ptth (draft-kazuho-ptth-ptth), or as a WebSocket. */
+function readUpgrade(
+  request: RequestHead,
+  target: string,
+): Claim | FailureCode {
+  const form =
+    request.method === "GET" ? request.upgrade?.toLowerCase() : undefined;
+  if (form !== PTTH && form !== "websocket") return "upgrade_wanted";
+  if (request.framing !== 0) return "bad_request";
+  const { fields } = request;
+  const spoken = readList(fieldOf(fields, ALPN_FIELD.toLowerCase()) ?? "");
+  // What is not named is taken for HTTP/1.1, which is all that there is here.
+  if (
+    spoken.length > 0 &&
+    !spoken.some((id) => id.toLowerCase() === ALPN_HTTP.toLowerCase())
+  )
+    return "bad_request";
+  const offered = readList(fieldOf(fields, "sec-websocket-protocol") ?? "");
+  if (form === "websocket" && !offered.includes(PTTH)) return "upgrade_wanted";
+  if (form === "websocket" && !isHandshake(fields)) return "bad_request";
+  const claim = readClaim(request, target.slice(PARK_PATH.length));
+  return typeof claim === "string" ? claim : { form, ...claim };
+}
+
+/** The id and the token of a request to park. Wherever the token stands, it is looked for in one order and only one is used. */
+function readClaim(
+  request: RequestHead,
+  place: string,
+): Omit<Claim, "form"> | FailureCode {
+  const [name = "", query = ""] = place.split("?", 2);
   const id = name.toLowerCase();
   if (!isId(id)) return "bad_id";
   const response = new URLSearchParams(query).get("response");
@@ -112,11 +226,14 @@ function welcome(
   id: string,
   request: RequestHead,
   options: ParkOptions,
-): string {
+): string[] {
   const origin = options.publicUrl ?? `http://${request.host ?? ""}`;
   const base = new URL(URL.canParse(origin) ? origin : "http://relay");
   const url = visitUrl(base, id, options);
   const visit =
     options.publicUrl === undefined ? url.slice("http:".length) : url;
-  return `${HEARTBEAT_FIELD}: ${String(options.heartbeatSeconds)}\r\n${VISIT_FIELD}: ${visit}\r\n`;
+  return [
+    `${HEARTBEAT_FIELD}: ${String(options.heartbeatSeconds)}`,
+    `${VISIT_FIELD}: ${visit}`,
+  ];
 }

@@ -2,13 +2,14 @@
 import { randomBytes } from "node:crypto";
 import { createServer, type Server } from "node:net";
 import { pino, type Logger } from "pino";
-import { CONNECT_TCP_PATH, PARK_SCHEME } from "../protocol.ts";
+import { CONNECT_TCP_PATH, PARK_PATH, PARK_SCHEME } from "../protocol.ts";
 import { adopts } from "../wire/adopt.ts";
 import type { RequestHead } from "../wire/head.ts";
 import { Link, UNOWNED, acceptLink } from "../wire/link.ts";
 import { Auth } from "./auth.ts";
 import { clientOf, requestIdOf } from "./client.ts";
 import { Connection } from "./connection.ts";
+import { Echoes } from "./echo.ts";
 import { Exchange } from "./exchange.ts";
 import { createDial } from "./dial.ts";
 import { Generic } from "./generic.ts";
@@ -75,7 +76,8 @@ export function createRelay(
   const forward = createForward(lot, options, log);
   const streams = new Streams(options);
   const generic = new Generic(lot, auth, streams, options, log);
-  const dial = createDial(lot, streams, options, log);
+  const echoes = new Echoes();
+  const dial = createDial(lot, streams, echoes, options, log);
   const connections = new Set<Connection>();
   const links = new Set<Link>();
 
@@ -86,10 +88,7 @@ export function createRelay(
       return;
     }
     if (request.method === "CONNECT") {
-      park(connection, request).catch((error: unknown) => {
-        log.error({ err: error }, "parking failed");
-        connection.refuse("internal_error");
-      });
+      park.connect(connection, request).catch(parkingFailed(connection));
       return;
     }
     const named = nameServer(request, options);
@@ -108,7 +107,11 @@ export function createRelay(
             });
         } else if (named.target.startsWith(CONNECT_TCP_PATH))
           dial.upgrade(connection, request);
-        else servePage(connection, request, named.target);
+        else if (named.target.startsWith(PARK_PATH)) {
+          park
+            .upgrade(connection, request, named.target)
+            .catch(parkingFailed(connection));
+        } else servePage(connection, request, named.target);
         break;
       case "challenge":
         connection.refuse("name_wanted", {
@@ -119,6 +122,13 @@ export function createRelay(
       case "nobody":
         connection.refuse(named.code, { requestId, detail: named.detail });
     }
+  }
+
+  function parkingFailed(connection: Connection): (error: unknown) => void {
+    return (error) => {
+      log.error({ err: error }, "parking failed");
+      connection.refuse("internal_error");
+    };
   }
 
   /** A hidden server that is here, or was, goes before the relay's own name, whatever it was given out as. */
@@ -206,6 +216,7 @@ export function createRelay(
     const now = performance.now();
     auth.sweep();
     streams.sweep(now);
+    echoes.sweep(now);
     generic.sweep(now);
     lot.sweep(now);
     for (const tunnel of lot.tunnels()) tunnel.sweep(now);

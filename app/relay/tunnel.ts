@@ -1,6 +1,6 @@
 // A tunnel: a connection from a hidden server on which the relay is the HTTP client. It receives for itself while nobody has claimed it.
 import { randomBytes } from "node:crypto";
-import { PING_FIELD, PONG_FIELD } from "../protocol.ts";
+import { PING_FIELD, PONG_FIELD, PROVE_FIELD } from "../protocol.ts";
 import {
   fieldOf,
   headEnd,
@@ -8,6 +8,7 @@ import {
   type AnswerHead,
 } from "../wire/head.ts";
 import type { Link, Receiver } from "../wire/link.ts";
+import { tendPipe, type BeatingPipe } from "../wire/pipe.ts";
 import type { Lot } from "./lot.ts";
 
 /** How long a tunnel that has carried an exchange stays; the service behind it closes idle connections too (Node after 5 s). */
@@ -29,15 +30,20 @@ export interface TunnelOptions {
   readonly heartbeatSeconds: number;
 }
 
-/** How a responder of the generic protocol differs: it is greeted when it is claimed, and may have spoken before. */
+/** How a tunnel differs from one that was parked by CONNECT. */
 export interface TunnelPeculiarities {
-  readonly greeting: string;
-  readonly early: Buffer;
+  /** A responder of the generic protocol is greeted when it is claimed, and may have spoken before. */
+  readonly greeting?: string;
+  readonly early?: Buffer;
+  /** A WebSocket, which has pings of its own. */
+  readonly carrier?: BeatingPipe | undefined;
 }
 
 export class Tunnel implements Receiver {
   readonly id: string;
   readonly link: Link;
+  /** What carries the link, where that must be kept alive by itself. */
+  readonly carrier: BeatingPipe | undefined;
   /** Our agent is at the other end: it answers pings, and takes many exchanges. A legacy hidden server gets one. */
   readonly agent: boolean;
   /** It has carried an exchange: a service is joined to it, which may close it when idle. */
@@ -48,6 +54,8 @@ export class Tunnel implements Receiver {
   readonly #heartbeat: number;
   #state: State = "claimed";
   #nonce = "";
+  /** The first pong has come. */
+  #proved = false;
   #greeting: string | undefined;
   #early: Buffer | undefined;
   /** The beginning of a pong. */
@@ -59,15 +67,16 @@ export class Tunnel implements Receiver {
     agent: boolean,
     lot: Lot,
     options: TunnelOptions,
-    peculiarities?: TunnelPeculiarities,
+    peculiarities: TunnelPeculiarities = {},
   ) {
     this.id = id;
     this.link = link;
     this.agent = agent;
     this.#lot = lot;
     this.#heartbeat = options.heartbeatSeconds * 1000;
-    this.#greeting = peculiarities?.greeting;
-    const early = peculiarities?.early;
+    const { greeting, early, carrier } = peculiarities;
+    this.carrier = carrier;
+    this.#greeting = greeting;
     if (early !== undefined && early.length > 0)
       this.#early = Buffer.from(early);
     link.receiver = this;
@@ -118,6 +127,8 @@ export class Tunnel implements Receiver {
   /** Pings, ends and gives up what is due. `now` is of the monotonic clock. */
   sweep(now: number): void {
     const since = now - this.idleSince;
+    if (this.carrier !== undefined)
+      tendPipe(this.carrier, now, this.#heartbeat);
     if (this.#state === "proving" && since > this.#heartbeat)
       this.link.destroy();
     else if (this.#state === "leaving" && since > LEAVING_MILLISECONDS)
@@ -191,7 +202,16 @@ export class Tunnel implements Receiver {
     if (answer === undefined) this.link.destroy();
     // The agent has more tunnels than it wants. Nobody can have claimed this one since the ping.
     else if (!answer.persistent) this.leave();
+    else if (this.#wantsProof(answer)) this.#ping();
     else this.release();
+  }
+
+  /** The agent cannot know that its pong has arrived, unless something follows. It may ask so once. */
+  #wantsProof({ fields }: AnswerHead): boolean {
+    const wanted =
+      !this.#proved && fieldOf(fields, PROVE_FIELD.toLowerCase()) !== undefined;
+    this.#proved = true;
+    return wanted;
   }
 
   /** The answer to the ping, if that is what these octets are. */

@@ -12,6 +12,7 @@ import {
   type ConnectionOptions,
   type PeerCertificate,
 } from "node:tls";
+import { HttpProxyAgent } from "http-proxy-agent";
 import { HttpsProxyAgent } from "https-proxy-agent";
 import { getProxyForUrl } from "proxy-from-env";
 
@@ -28,19 +29,17 @@ export interface Outbound {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** What http.request and ws need to reach an address. */
-export function outboundOptions({ url, ca }: Address): {
-  agent: Agent;
-} & ConnectionOptions {
+/**
+ * What http.request and ws need to reach an address. A proxy is asked by CONNECT even for http:, for it would take
+ * our own CONNECTs for itself, and many drop an Upgrade; `plainly` is the other way, the request in absolute form.
+ */
+export function outboundOptions(
+  { url, ca }: Address,
+  plainly: boolean,
+): { agent: Agent } & ConnectionOptions {
   const proxy = proxyFor(url);
   const secure = url.protocol === "https:";
-  // A proxy is asked by CONNECT even for http:, for it would take our own CONNECTs and upgrades for itself.
-  const agent =
-    proxy !== ""
-      ? new HttpsProxyAgent(proxy)
-      : secure
-        ? new HttpsAgent()
-        : new HttpAgent();
+  const agent = makeAgent(proxy, secure, plainly);
   if (!secure) return { agent };
   const host = hostOf(url);
   return {
@@ -55,15 +54,27 @@ export function outboundOptions({ url, ca }: Address): {
   };
 }
 
+/** Whether there is a proxy that may be asked without CONNECT. */
+export function canGoPlainly({ url }: Address): boolean {
+  return url.protocol === "http:" && proxyFor(url) !== "";
+}
+
+function makeAgent(proxy: string, secure: boolean, plainly: boolean): Agent {
+  if (proxy !== "")
+    return plainly ? new HttpProxyAgent(proxy) : new HttpsProxyAgent(proxy);
+  return secure ? new HttpsAgent() : new HttpAgent();
+}
+
 /** Begins a request; the caller ends it. */
 export function openRequest(
   address: Address,
   outbound: Outbound,
+  plainly: boolean,
 ): ClientRequest {
   const { url } = address;
   const options = {
     ...outbound,
-    ...outboundOptions(address),
+    ...outboundOptions(address, plainly),
     host: hostOf(url),
     port: portOf(url),
     headers: { Host: url.host, ...outbound.headers },

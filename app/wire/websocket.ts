@@ -167,11 +167,25 @@ export interface Handshake {
   readonly fields: readonly string[];
 }
 
+/** How a handshake is to be answered. */
+export interface Acceptance {
+  readonly handshake: Handshake;
+  /** The one subprotocol that is meant here. */
+  readonly protocol: string;
+  /** Field lines for the 101. */
+  readonly fields?: readonly string[];
+}
+
+/** Field lines that belong into the answer to a request. */
+const more = new WeakMap<IncomingMessage, readonly string[]>();
+
 const server = new WebSocketServer({
   noServer: true,
   perMessageDeflate: false,
   maxPayload: 1024 * 1024,
   handleProtocols: (offered) => offered.values().next().value ?? false,
+}).on("headers", (lines, request) => {
+  lines.push(...(more.get(request) ?? []));
 });
 
 /** Whether the fields of a request for `Upgrade: websocket` are a handshake that can be accepted (RFC 6455 4.2.1). */
@@ -183,13 +197,12 @@ export function isHandshake(fields: readonly string[]): boolean {
 
 /**
  * Answers a WebSocket handshake on a link, and gives the WebSocket. A bad one is answered by ws itself, and closed.
- * `early` are the octets that came after the request; `protocol` is the one to choose.
+ * `early` are the octets that came after the request.
  * The handshake is over within this call; false means that it has failed and the link is being closed.
  */
 export function acceptWebSocket(
   link: Link,
-  handshake: Handshake,
-  protocol: string,
+  { handshake, protocol, fields = [] }: Acceptance,
   early: Buffer,
   accepted: (socket: WebSocket) => void,
 ): boolean {
@@ -204,6 +217,7 @@ export function acceptWebSocket(
   // Of what was offered only this one is meant here.
   request.headers["sec-websocket-protocol"] = protocol;
   delete request.headers["sec-websocket-extensions"];
+  more.set(request, fields);
   let done = false;
   server.handleUpgrade(request, stream, early, (socket) => {
     done = true;

@@ -136,7 +136,7 @@ describe("the agent's tunnels", () => {
 });
 
 describe("what the agent prints", () => {
-  it("is one line when it is up, with a URL that works", async function () {
+  it("is the way it parks by, and one line when it is up, with a URL that works", async function () {
     needs(this, "curl");
     for (const env of [{}, { BASE_DOMAIN: "localhost" }]) {
       const { port } = await startRelayHere(env);
@@ -147,7 +147,7 @@ describe("what the agent prints", () => {
         (await curl(new URL("/now", url).href + new URL(url).search)).body,
       ).to.equal("now\n");
       expect(agent.output).to.equal(
-        `pi is up: ${url} -> localhost:${service.port}\n`,
+        `pi parks by connect.\npi is up: ${url} -> localhost:${service.port}\n`,
       );
     }
   });

@@ -1,0 +1,322 @@
+// Requests whose success hands over their connection: CONNECT, an Upgrade, a WebSocket. One attempt each, within a time.
+import type { ClientRequest, IncomingMessage } from "node:http";
+import type { Duplex, Readable } from "node:stream";
+import { WebSocket } from "ws";
+import {
+  canGoPlainly,
+  openRequest,
+  outboundOptions,
+  type Address,
+} from "./outbound.ts";
+
+const MAX_REFUSAL_OCTETS = 16 * 1024;
+/** How long the reason for a refusal may take, after its head. */
+const REFUSAL_MILLISECONDS = 2 * 1000;
+
+const NOTHING: Buffer = Buffer.alloc(0);
+
+export interface HandoverRequest {
+  /** CONNECT to an authority, or GET with an upgrade token. */
+  readonly method: "CONNECT" | "GET";
+  /** The request target. */
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/** How long an attempt may take, and who may call it off. */
+export interface Patience {
+  readonly milliseconds: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** A connection that was handed over. */
+export interface Handover {
+  readonly stream: Duplex;
+  /** Octets that came with the answer. */
+  readonly early: Buffer;
+  /** The answer's fields, their names in lower case. */
+  readonly fields: Readonly<IncomingMessage["headers"]>;
+}
+
+/** What is known of a refusal. */
+export interface Refusal {
+  /** Who answered: a host, or the proxy on the way to it. */
+  readonly who: string;
+  readonly byProxy: boolean;
+  readonly status: number;
+  /** Of a problem document (RFC 9457) with a code of its own. */
+  readonly code: string | undefined;
+  readonly detail: string | undefined;
+  /** Where a redirect leads. */
+  readonly location: string | undefined;
+}
+
+/** No connection was handed over. Without `refusal` nobody answered. */
+export class HandoverError extends Error {
+  override readonly name = "HandoverError";
+  readonly refusal: Refusal | undefined;
+
+  constructor(message: string, refusal?: Refusal) {
+    super(message);
+    this.refusal = refusal;
+  }
+}
+
+/**
+ * Sends one request, and gives the connection when it is granted: 200 for CONNECT, 101 for GET.
+ * @throws HandoverError
+ */
+export async function requestHandover(
+  address: Address,
+  request: HandoverRequest,
+  patience: Patience,
+): Promise<Handover> {
+  const attempt = (plainly: boolean): Promise<Handover> =>
+    tellProblem(address, () => askOnce(address, request, patience, plainly));
+  return orPlainly(address, request.method === "GET", attempt);
+}
+
+/**
+ * Opens a WebSocket with one subprotocol. Messages that come before somebody listens are kept: it is paused.
+ * @throws HandoverError
+ */
+export async function openWebSocket(
+  address: Address,
+  request: Omit<HandoverRequest, "method"> & { readonly protocol: string },
+  patience: Patience,
+): Promise<{ socket: WebSocket; fields: Handover["fields"] }> {
+  return orPlainly(address, true, (plainly) =>
+    tellProblem(address, () => openOnce(address, request, patience, plainly)),
+  );
+}
+
+/** A forward proxy that allows no CONNECT to a port may still pass an Upgrade on. */
+async function orPlainly<T>(
+  address: Address,
+  isUpgrade: boolean,
+  attempt: (plainly: boolean) => Promise<T>,
+): Promise<T> {
+  try {
+    return await attempt(false);
+  } catch (error) {
+    const refused =
+      error instanceof HandoverError && error.refusal?.byProxy === true;
+    if (!refused || !isUpgrade || !canGoPlainly(address)) throw error;
+    return attempt(true);
+  }
+}
+
+/** What cannot even be begun has failed like any other attempt. */
+async function tellProblem<T>(
+  { url }: Address,
+  attempt: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await attempt();
+  } catch (error) {
+    if (error instanceof HandoverError) throw error;
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new HandoverError(`${url.host} cannot be reached: ${reason}`);
+  }
+}
+
+function askOnce(
+  address: Address,
+  outbound: HandoverRequest,
+  { milliseconds, signal }: Patience,
+  plainly: boolean,
+): Promise<Handover> {
+  const { host } = address.url;
+  const wanted = outbound.method === "CONNECT" ? 200 : 101;
+  return new Promise((resolve, reject) => {
+    const request = openRequest(address, outbound, plainly);
+    const answerer = answererTo(request, host);
+    // What is to be broken off: the request, and then the reason for a refusal.
+    let underway: { destroy(): unknown } = request;
+    const settle = untilAborted(signal, () => underway.destroy());
+    const deadline = setTimeout(() => {
+      request.destroy(late(host, milliseconds));
+    }, milliseconds);
+    const refused = (
+      answer: IncomingMessage,
+      body: Readable,
+      early: Buffer,
+    ): void => {
+      clearTimeout(deadline);
+      underway = body;
+      void readRefusal(answerer(), answer, body, early).then((refusal) => {
+        settle();
+        body.destroy();
+        reject(refusal);
+      });
+    };
+    const handed = (
+      answer: IncomingMessage,
+      stream: Duplex,
+      early: Buffer,
+    ): void => {
+      // It has no owner until the caller takes it.
+      stream.on("error", () => undefined);
+      if (answer.statusCode !== wanted) {
+        refused(answer, stream, early);
+        return;
+      }
+      clearTimeout(deadline);
+      settle();
+      // Node would end this side with the other one, and lose what is still to be sent.
+      stream.allowHalfOpen = true;
+      resolve({ stream, early, fields: answer.headers });
+    };
+    request.on("connect", handed).on("upgrade", handed);
+    request.on("response", (answer) => {
+      refused(answer, answer, NOTHING);
+    });
+    request.on("error", (error) => {
+      clearTimeout(deadline);
+      settle();
+      reject(error);
+    });
+    request.end();
+  });
+}
+
+function openOnce(
+  address: Address,
+  { path, headers, protocol }: Parameters<typeof openWebSocket>[1],
+  { milliseconds, signal }: Patience,
+  plainly: boolean,
+): Promise<{ socket: WebSocket; fields: Handover["fields"] }> {
+  const { url: relay } = address;
+  const url = new URL(path, relay);
+  url.protocol = relay.protocol === "https:" ? "wss:" : "ws:";
+  url.username = url.password = "";
+  let answerer = (): Answerer => ({ who: relay.host, byProxy: false });
+  const socket = new WebSocket(url, protocol, {
+    ...outboundOptions(address, plainly),
+    headers,
+    perMessageDeflate: false,
+    finishRequest: (request) => {
+      answerer = answererTo(request, relay.host);
+      request.end();
+    },
+  });
+  return new Promise((resolve, reject) => {
+    let fields: Handover["fields"] = {};
+    const forget = untilAborted(signal, () => {
+      socket.terminate();
+    });
+    const deadline = setTimeout(() => {
+      reject(late(relay.host, milliseconds));
+      socket.terminate();
+    }, milliseconds);
+    const settle = (): void => {
+      clearTimeout(deadline);
+      forget();
+    };
+    socket.on("error", (error) => {
+      settle();
+      reject(error);
+    });
+    socket.on("upgrade", ({ headers: given }) => {
+      fields = given;
+    });
+    socket.on("unexpected-response", (_request, answer) => {
+      clearTimeout(deadline);
+      void readRefusal(answerer(), answer, answer).then((refusal) => {
+        settle();
+        reject(refusal);
+        socket.terminate();
+      });
+    });
+    socket.on("open", () => {
+      settle();
+      socket.pause();
+      resolve({ socket, fields });
+    });
+  });
+}
+
+function late(host: string, milliseconds: number): HandoverError {
+  return new HandoverError(
+    `${host} did not answer within ${String(milliseconds / 1000)} s`,
+  );
+}
+
+/** Gives up what is under way when the signal says so. Gives the function to call when there is nothing left to give up. */
+function untilAborted(
+  signal: AbortSignal | undefined,
+  giveUp: () => void,
+): () => void {
+  if (signal?.aborted === true) giveUp();
+  signal?.addEventListener("abort", giveUp);
+  return () => signal?.removeEventListener("abort", giveUp);
+}
+
+type Answerer = Pick<Refusal, "who" | "byProxy">;
+
+/** Who it is that answers: what comes through a proxy that has said no is the proxy's own. */
+function answererTo(request: ClientRequest, host: string): () => Answerer {
+  let answerer: Answerer = { who: host, byProxy: false };
+  request.on("proxyConnect", ({ statusCode }: { statusCode: number }) => {
+    if (statusCode !== 200)
+      answerer = { who: `the proxy on the way to ${host}`, byProxy: true };
+  });
+  return () => answerer;
+}
+
+/** Why the other side, or whoever answered in its place, said no. */
+async function readRefusal(
+  answerer: Answerer,
+  answer: IncomingMessage,
+  body: Readable,
+  early = NOTHING,
+): Promise<HandoverError> {
+  const text = await readText(answer, body, early);
+  const refusal: Refusal = {
+    ...answerer,
+    ...readProblem(text),
+    status: answer.statusCode ?? 0,
+    location: answer.headers.location,
+  };
+  return new HandoverError(
+    refusal.detail ?? `${refusal.who} answered ${String(refusal.status)}`,
+    refusal,
+  );
+}
+
+async function readText(
+  answer: IncomingMessage,
+  body: Readable,
+  early: Buffer,
+): Promise<string> {
+  // After a CONNECT Node gives the connection instead of a body; it may stay open.
+  const length = Number(answer.headers["content-length"] ?? Infinity);
+  const most = Math.min(length, MAX_REFUSAL_OCTETS);
+  const pieces = [early];
+  let count = early.length;
+  const timer = setTimeout(() => body.destroy(), REFUSAL_MILLISECONDS);
+  try {
+    const came: AsyncIterator<Buffer> = body[Symbol.asyncIterator]();
+    while (count < most) {
+      const next = await came.next();
+      if (next.done === true) break;
+      pieces.push(next.value);
+      count += next.value.length;
+    }
+  } catch {
+    // What has come is enough.
+  }
+  clearTimeout(timer);
+  return Buffer.concat(pieces).toString();
+}
+
+function readProblem(text: string): Pick<Refusal, "code" | "detail"> {
+  try {
+    const problem = JSON.parse(text) as { detail?: unknown; code?: unknown };
+    if (typeof problem.detail === "string" && typeof problem.code === "string")
+      return { code: problem.code, detail: problem.detail };
+  } catch {
+    // No problem document.
+  }
+  return { code: undefined, detail: undefined };
+}
