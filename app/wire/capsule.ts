@@ -48,7 +48,7 @@ export class CapsuleReader {
   /** An empty DATA capsule has come: the sender beats. */
   beaten = false;
 
-  /** `data` gets the payload of DATA and FINAL_DATA as it comes, not capsule by capsule. */
+  /** `data` gets the payload of DATA and FINAL_DATA piece by piece, not capsule by capsule. */
   constructor(data: (octets: Buffer) => void) {
     this.#data = data;
   }
@@ -59,26 +59,44 @@ export class CapsuleReader {
   }
 
   /**
-   * Reads a piece.
+   * Reads a piece, which may be changed: what many small capsules carry is moved together and told at once,
+   * or each would cost its receiver a write.
    * @throws MalformedCapsule for a DATA or FINAL_DATA after the end
    */
   read(octets: Buffer): void {
-    let left =
+    const whole =
       this.#partial === undefined
         ? octets
         : Buffer.concat([this.#partial, octets]);
     this.#partial = undefined;
-    while (left.length > 0) {
+    const told = { from: 0, to: 0 };
+    try {
+      this.#readAll(whole, told);
+    } finally {
+      if (told.to > told.from) this.#data(whole.subarray(told.from, told.to));
+    }
+  }
+
+  /** Moves the payload into `told`. */
+  #readAll(octets: Buffer, told: { from: number; to: number }): void {
+    let at = 0;
+    while (at < octets.length) {
       if (this.#left > 0) {
-        left = this.#readPayload(left);
+        const end = Math.min(octets.length, at + this.#left);
+        if (this.#takePayload(end - at)) {
+          if (told.to === 0) told.from = told.to = at;
+          if (told.to < at) octets.copyWithin(told.to, at, end);
+          told.to += end - at;
+        }
+        at = end;
         continue;
       }
-      const header = readHeader(left);
+      const header = readHeader(octets, at);
       if (header === undefined) {
-        this.#partial = Buffer.from(left);
+        this.#partial = Buffer.from(octets.subarray(at));
         return;
       }
-      left = left.subarray(header.size);
+      at += header.size;
       this.#begin(header.type, header.length);
     }
   }
@@ -94,21 +112,21 @@ export class CapsuleReader {
     else this.beaten = true;
   }
 
-  #readPayload(octets: Buffer): Buffer {
-    const end = Math.min(octets.length, this.#left);
-    this.#left -= end;
-    if (this.#type === DATA || this.#type === FINAL_DATA)
-      this.#data(octets.subarray(0, end));
+  /** Counts octets of the capsule under way; whether they are the stream's. */
+  #takePayload(count: number): boolean {
+    this.#left -= count;
     if (this.#type === FINAL_DATA && this.#left === 0) this.ended = true;
-    return octets.subarray(end);
+    return this.#type === DATA || this.#type === FINAL_DATA;
   }
 }
 
 function readHeader(
   octets: Buffer,
+  at: number,
 ): { type: number; length: number; size: number } | undefined {
-  const type = readVarint(octets, 0);
-  const length = type === undefined ? undefined : readVarint(octets, type.size);
+  const type = readVarint(octets, at);
+  const length =
+    type === undefined ? undefined : readVarint(octets, at + type.size);
   if (type === undefined || length === undefined) return undefined;
   return {
     type: type.value,

@@ -174,9 +174,10 @@ export class Link {
     return this.stream;
   }
 
-  /** Finds out about a RST on a paused link, which nobody reads. */
+  /** Finds out about a RST on a link that nobody reads: a paused one, or one whose other side has ended its direction. */
   probe(): void {
-    if (this.paused && this.backlog === 0) this.#knock();
+    const isRead = !this.paused && !this.stream.readableEnded;
+    if (!isRead && this.backlog === 0) this.#knock();
   }
 
   /** A write of nothing fails on a connection that was reset. */

@@ -183,6 +183,8 @@ const server = new WebSocketServer({
   noServer: true,
   perMessageDeflate: false,
   maxPayload: 1024 * 1024,
+  // One message a turn: whoever sends very many small ones delays only himself.
+  allowSynchronousEvents: false,
   handleProtocols: (offered) => offered.values().next().value ?? false,
 }).on("headers", (lines, request) => {
   lines.push(...(more.get(request) ?? []));

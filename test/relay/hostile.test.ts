@@ -219,6 +219,19 @@ describe("a hostile TCP visitor", () => {
     });
   }
 
+  for (const begin of ["FIN", "FIN and octets"]) {
+    it(`who ends his direction (${begin}) and then resets gives his tunnel back, though the service goes on waiting`, async () => {
+      const { relay, agent, next } = await offerService(listen);
+      const visitor = await reach(relay, connectTo());
+      const service = await next();
+      const ended = once(service, "end");
+      visitor.socket.end(begin === "FIN" ? "" : "question");
+      await ended;
+      visitor.socket.resetAndDestroy();
+      await relay.until(() => agent.counts.joined === 0);
+    });
+  }
+
   it("who does not read sees all the same that the service was reset", async () => {
     const { relay, agent, next } = await offerService(() => undefined);
     const visitor = await reach(relay, connectTo());
