@@ -1,0 +1,58 @@
+// What our own routers have in common as programs: run as `FILE RELAY_PORT CUT_SECONDS`, they tell where they listen.
+import {
+  ServerResponse,
+  createServer,
+  type IncomingMessage,
+  type Server,
+} from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+import type { Forwarder } from "./forward.ts";
+
+/** The port of the relay, and the silence after which a router cuts. */
+export function readArguments(): {
+  relayPort: number;
+  cutMilliseconds: number;
+} {
+  const [relayPort, cutSeconds] = process.argv.slice(2).map(Number);
+  if (relayPort === undefined || cutSeconds === undefined)
+    throw new Error("Two arguments are wanted: RELAY_PORT CUT_SECONDS.");
+  return { relayPort, cutMilliseconds: cutSeconds * 1000 };
+}
+
+/** Serves on a free port of 127.0.0.1. CONNECT gets `refusal`, and Upgrade is the caller's. */
+export function serve({ exchange }: Forwarder, refusal: string): Server {
+  const server = createServer({
+    keepAliveTimeout: 90 * 1000,
+    requestTimeout: 0,
+  });
+  server.on("request", exchange);
+  server.on("checkContinue", exchange);
+  server.on("connect", (_request, socket: Socket) => {
+    socket.on("error", () => undefined);
+    socket.end(
+      `HTTP/1.1 ${refusal}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`,
+    );
+    socket.resume();
+  });
+  server.on("clientError", (_error, socket) => socket.destroy());
+  server.listen(0, "127.0.0.1", () => {
+    const { port } = server.address() as AddressInfo;
+    console.log(`listening on ${port}`);
+  });
+  return server;
+}
+
+/** A way to answer a request for an upgrade as any other; its connection ends after that. */
+export function ordinaryAnswer(
+  request: IncomingMessage,
+  socket: Socket,
+): ServerResponse {
+  const response = new ServerResponse(request);
+  response.shouldKeepAlive = false;
+  response.assignSocket(socket);
+  response.on("finish", () => {
+    response.detachSocket(socket);
+    socket.end();
+  });
+  return response;
+}
