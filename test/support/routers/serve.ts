@@ -20,13 +20,15 @@ export function readArguments(): {
 }
 
 /** Serves on a free port of 127.0.0.1. CONNECT gets `refusal`, and Upgrade is the caller's. */
-export function serve({ exchange }: Forwarder, refusal: string): Server {
+export function serve(forwarder: Forwarder, refusal: string): Server {
   const server = createServer({
     keepAliveTimeout: 90 * 1000,
     requestTimeout: 0,
   });
-  server.on("request", exchange);
-  server.on("checkContinue", exchange);
+  for (const event of ["request", "checkContinue"] as const)
+    server.on(event, (request, response) => {
+      forwarder.exchange(request, response);
+    });
   server.on("connect", (_request, socket: Socket) => {
     socket.on("error", () => undefined);
     socket.end(
