@@ -185,10 +185,9 @@ function openWebSocket(
 }
 
 function upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
-  socket.on("error", () => undefined);
   if (request.headers.upgrade?.toLowerCase() === "websocket")
     openWebSocket(request, socket, head);
   else forwarder.exchange(request, ordinaryAnswer(request, socket));
 }
 
-serve(forwarder, "400 Bad Request").on("upgrade", upgrade);
+serve(forwarder, upgrade, "400 Bad Request");

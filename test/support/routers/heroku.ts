@@ -1,7 +1,7 @@
 // A router that does what Heroku's is documented to do, run as a program of its own.
 //   visitors -> connections that they share -> relay; an Upgrade, whatever its token, becomes a pipe of octets
 import { randomUUID } from "node:crypto";
-import type { IncomingMessage } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { append, createForwarder, endToEnd, refuse } from "./forward.ts";
 import { ordinaryAnswer, readArguments, serve } from "./serve.ts";
@@ -53,10 +53,12 @@ function pipe(visitor: Socket, relay: Socket): void {
 }
 
 function upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
-  socket.on("error", () => undefined);
+  let response: ServerResponse | undefined;
+  const ordinary = (): ServerResponse =>
+    (response ??= ordinaryAnswer(request, socket));
   const token = request.headers.upgrade ?? "";
   if (token.includes("/")) {
-    refuse(ordinaryAnswer(request, socket), [400, "Bad Request"]);
+    refuse(ordinary(), [400, "Bad Request"]);
     return;
   }
   const asked = forwarder.send(request, [
@@ -76,11 +78,11 @@ function upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
     clearTimeout(late);
   });
   asked.on("error", () => {
-    refuse(ordinaryAnswer(request, socket), [503, "Service Unavailable"]);
+    if (!socket.destroyed) refuse(ordinary(), [503, "Service Unavailable"]);
   });
   asked.on("response", (from) => {
     clearTimeout(late);
-    forwarder.answer(from, ordinaryAnswer(request, socket));
+    forwarder.answer(from, ordinary());
   });
   asked.on("upgrade", (from, relay, first) => {
     clearTimeout(late);
@@ -100,4 +102,4 @@ function upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
   asked.end();
 }
 
-serve(forwarder, "405 Method Not Allowed").on("upgrade", upgrade);
+serve(forwarder, upgrade, "405 Method Not Allowed");

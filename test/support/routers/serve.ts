@@ -1,10 +1,5 @@
 // What our own routers have in common as programs: run as `FILE RELAY_PORT CUT_SECONDS`, they tell where they listen.
-import {
-  ServerResponse,
-  createServer,
-  type IncomingMessage,
-  type Server,
-} from "node:http";
+import { ServerResponse, createServer, type IncomingMessage } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import type { Forwarder } from "./forward.ts";
 
@@ -19,16 +14,28 @@ export function readArguments(): {
   return { relayPort, cutMilliseconds: cutSeconds * 1000 };
 }
 
-/** Serves on a free port of 127.0.0.1. CONNECT gets `refusal`, and Upgrade is the caller's. */
-export function serve(forwarder: Forwarder, refusal: string): Server {
+/** Serves on a free port of 127.0.0.1. CONNECT gets `refusal`. */
+export function serve(
+  forwarder: Forwarder,
+  upgrade: (request: IncomingMessage, socket: Socket, head: Buffer) => void,
+  refusal: string,
+): void {
   const server = createServer({
     keepAliveTimeout: 90 * 1000,
     requestTimeout: 0,
   });
   for (const event of ["request", "checkContinue"] as const)
     server.on(event, (request, response) => {
-      forwarder.exchange(request, response);
+      attempt(request.socket, () => {
+        forwarder.exchange(request, response);
+      });
     });
+  server.on("upgrade", (request: IncomingMessage, socket: Socket, head) => {
+    socket.on("error", () => undefined);
+    attempt(socket, () => {
+      upgrade(request, socket, head);
+    });
+  });
   server.on("connect", (_request, socket: Socket) => {
     socket.on("error", () => undefined);
     socket.end(
@@ -41,7 +48,16 @@ export function serve(forwarder: Forwarder, refusal: string): Server {
     const { port } = server.address() as AddressInfo;
     console.log(`listening on ${port}`);
   });
-  return server;
+}
+
+/** What node or ws will not write, though it could be read, costs its sender the connection. */
+function attempt(socket: Socket, act: () => void): void {
+  try {
+    act();
+  } catch (error) {
+    console.error(error);
+    socket.destroy();
+  }
 }
 
 /** A way to answer a request for an upgrade as any other; its connection ends after that. */
