@@ -18,6 +18,8 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
   "trailer",
   "upgrade",
 ]);
+/** More than the relay takes. */
+export const MAX_HEAD_OCTETS = 128 * 1024;
 /** How long Heroku's keeps a connection on which nothing is asked. */
 const KEPT_MILLISECONDS = 90 * 1000;
 
@@ -101,6 +103,7 @@ export function createForwarder(
       port: relayPort,
       method: request.method,
       path: request.url,
+      maxHeaderSize: MAX_HEAD_OCTETS,
       headers: [
         ...endToEnd(request.rawHeaders, Object.keys(added)),
         ...Object.entries(added).flat(),

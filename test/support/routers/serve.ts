@@ -1,7 +1,7 @@
 // What our own routers have in common as programs: run as `FILE RELAY_PORT CUT_SECONDS`, they tell where they listen.
 import { ServerResponse, createServer, type IncomingMessage } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
-import type { Forwarder } from "./forward.ts";
+import { MAX_HEAD_OCTETS, type Forwarder } from "./forward.ts";
 
 /** The port of the relay, and the silence after which a router cuts. */
 export function readArguments(): {
@@ -23,13 +23,18 @@ export function serve(
   const server = createServer({
     keepAliveTimeout: 90 * 1000,
     requestTimeout: 0,
+    maxHeaderSize: MAX_HEAD_OCTETS,
   });
-  for (const event of ["request", "checkContinue"] as const)
-    server.on(event, (request, response) => {
-      attempt(request.socket, () => {
-        forwarder.exchange(request, response);
-      });
+  const exchange = (
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): void => {
+    attempt(request.socket, () => {
+      forwarder.exchange(request, response);
     });
+  };
+  server.on("request", exchange);
+  server.on("checkContinue", exchange);
   server.on("upgrade", (request: IncomingMessage, socket: Socket, head) => {
     socket.on("error", () => undefined);
     attempt(socket, () => {
@@ -43,7 +48,9 @@ export function serve(
     );
     socket.resume();
   });
-  server.on("clientError", (_error, socket) => socket.destroy());
+  server.on("clientError", (_error, socket) => {
+    socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+  });
   server.listen(0, "127.0.0.1", () => {
     const { port } = server.address() as AddressInfo;
     console.log(`listening on ${port}`);
