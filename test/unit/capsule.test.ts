@@ -134,7 +134,7 @@ describe("a capsule stream", () => {
   it("gives what many small capsules carry in one piece, for each piece costs a write", () => {
     const told: string[] = [];
     const reader = new CapsuleReader((octets) => told.push(octets.toString()));
-    const small = [..."many small ones"].map((text) => capsule(DATA, text));
+    const small = Array.from("many small ones", (text) => capsule(DATA, text));
     reader.read(Buffer.concat(small));
     reader.read(Buffer.concat([capsule(DATA, "and"), capsule(DATA, " more")]));
     expect(told).to.deep.equal(["many small ones", "and more"]);
