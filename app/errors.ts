@@ -132,7 +132,7 @@ const FAILURES = {
   },
   upgrade_wanted: {
     status: 426,
-    text: "This address is for upgrades: send Upgrade: connect-tcp, or a WebSocket handshake with the subprotocol connect-tcp.",
+    text: "This address is for upgrades: its Upgrade field names them.",
     permanent: true,
     challenge: ["Upgrade", "connect-tcp, websocket"],
     proxyStatus: "http_request_error",

@@ -29,9 +29,11 @@ export const CONNECT_TCP = "connect-tcp" as const;
 export const ECHO_HOST = "rendezvous.internal";
 export const ECHO_PORT = 7;
 
-/** The ways through what stands before a relay, the best first: to park, and to a TCP service. */
+/** The ways through what stands before a relay, the best first for who parks. */
 export const WAYS = ["connect", "upgrade", "websocket"] as const;
 export type Way = (typeof WAYS)[number];
+/** The same for who dials, where CONNECT comes last: it has no heartbeats, so that routers cut an idle session. */
+export const DIAL_WAYS = ["upgrade", "websocket", "connect"] as const;
 
 /** The way of that name, or undefined; connect-tcp is the Upgrade of dial. */
 export function readWay(name: unknown): Way | undefined {

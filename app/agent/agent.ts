@@ -111,7 +111,7 @@ export class Agent extends EventEmitter<AgentEvents> {
   #retry: NodeJS.Timeout | undefined;
   /** Where visitors come in; undefined while nothing is parked. */
   #visit: URL | undefined;
-  #heartbeat = 25 * 1000;
+  #heartbeat = 20 * 1000;
   #closed: (() => void) | undefined;
 
   constructor(target: Target, options: ParkOptions) {

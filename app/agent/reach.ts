@@ -29,7 +29,7 @@ import { WebSocketPipe } from "../wire/websocket.ts";
 
 /** How long reaching the relay and its answer may take together. */
 const PARK_MILLISECONDS = 15 * 1000;
-const DEFAULT_HEARTBEAT_SECONDS = 25;
+const DEFAULT_HEARTBEAT_SECONDS = 20;
 
 export interface Identity {
   readonly id: string;

@@ -3,6 +3,7 @@
 import { existsSync } from "node:fs";
 import process from "node:process";
 import { park } from "../agent/agent.ts";
+import { ParkError } from "../agent/reach.ts";
 import { createWatch } from "../agent/watch.ts";
 import { readCommand, type Command } from "../command.ts";
 import { issue } from "../issue.ts";
@@ -110,9 +111,10 @@ function runPark(command: ParkCommand): void {
 }
 
 /** Why each way that was tried did not do. */
-function told(tried: ReadonlyMap<string, string | undefined>): string {
-  const reasons = [...tried].flatMap(([way, reason]) =>
-    reason === undefined ? [] : [`${way}: ${reason}`],
+function told(tried: ReadonlyMap<string, Error>): string {
+  const reasons = [...tried].map(
+    ([way, error]) =>
+      `${way}: ${error instanceof ParkError && error.status !== undefined ? `answered ${String(error.status)}` : error.message}`,
   );
   return reasons.length === 0 ? "" : ` (${reasons.join("; ")})`;
 }

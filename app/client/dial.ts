@@ -3,6 +3,7 @@
 import type { Duplex } from "node:stream";
 import { inspect } from "node:util";
 import {
+  DIAL_WAYS,
   WAYS,
   isId,
   isVerdict,
@@ -93,7 +94,7 @@ async function findWay(
   go: Go,
   signal: AbortSignal | undefined,
 ): Promise<Led> {
-  const [best] = WAYS;
+  const [best] = DIAL_WAYS;
   const others = new AbortController();
   const callOff = (): void => {
     others.abort();

@@ -1,6 +1,6 @@
 // Which way gets through what stands before a relay: found out once, with the relay's own echo, and remembered while it works.
 import { randomBytes } from "node:crypto";
-import { ECHO_HOST, ECHO_PORT, WAYS, type Way } from "../protocol.ts";
+import { ECHO_HOST, ECHO_PORT, DIAL_WAYS, type Way } from "../protocol.ts";
 import { LadderError, climb, type Tried } from "../wire/ladder.ts";
 import { UNOWNED } from "../wire/link.ts";
 import type { Address } from "../wire/outbound.ts";
@@ -50,7 +50,7 @@ export async function search(
 ): Promise<Found> {
   try {
     const { way, tried } = await climb({
-      ways: WAYS,
+      ways: DIAL_WAYS,
       attempt: (one, calledOff) => proveEcho(one, relay, calledOff),
       discard: () => undefined,
       isFinal: () => false,

@@ -31,6 +31,7 @@ import type { Streams } from "./streams.ts";
 import type { Tunnel } from "./tunnel.ts";
 
 const MAX_ATTEMPTS = 2;
+const UPGRADE_DETAIL = `send Upgrade: ${CONNECT_TCP}, or a WebSocket handshake with the subprotocol ${CONNECT_TCP}`;
 
 export interface DialOptions {
   readonly answerSeconds: number;
@@ -218,7 +219,10 @@ class TcpVisit implements Waiter, Server {
     // Whoever has sent octets in advance must not have them read as a request.
     this.#connection.hold(this);
     this.#connection.windUp();
-    this.#connection.refuse(code, { detail, requestId });
+    this.#connection.refuse(code, {
+      detail: code === "upgrade_wanted" ? UPGRADE_DETAIL : detail,
+      requestId,
+    });
   }
 
   // Before the answer nothing of the visitor's octets is taken.

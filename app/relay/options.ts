@@ -113,7 +113,7 @@ export const SETTINGS = {
   maxWaitingPerServer: count("MAX_WAITING_PER_SERVER", 256),
   holdSeconds: seconds("HOLD_SECONDS", 10),
   answerSeconds: seconds("ANSWER_SECONDS", 30),
-  heartbeatSeconds: seconds("HEARTBEAT_SECONDS", 25),
+  heartbeatSeconds: seconds("HEARTBEAT_SECONDS", 20),
   genericPort: {
     variable: "GENERIC_PORT",
     schema: z.coerce.number().int().min(0).max(65_535),

@@ -131,7 +131,7 @@ export function createPark(
 
 /** Instead of the upgrades that this failure names elsewhere. */
 const UPGRADES = ["Upgrade", `${PTTH}, websocket`];
-const UPGRADE_DETAIL = `Here hidden servers park: send Upgrade: ${PTTH}, or a WebSocket handshake with the subprotocol ${PTTH}.`;
+const UPGRADE_DETAIL = `to park, send Upgrade: ${PTTH}, or a WebSocket handshake with the subprotocol ${PTTH}`;
 
 /** The answer that makes a connection a tunnel. */
 function accept(

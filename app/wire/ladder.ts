@@ -1,7 +1,7 @@
 // Several ways at once: the best one that has proved itself in time.
 
-/** How each way went: a reason, or undefined for one that was still under way, or proved but not taken. */
-export type Tried<Way> = ReadonlyMap<Way, string | undefined>;
+/** Why ways were not taken: those better than the one that was, and all that had failed by then. The best first. */
+export type Tried<Way> = ReadonlyMap<Way, Error>;
 
 export interface Climb<Way, T> {
   /** The best first. */
@@ -17,14 +17,20 @@ export interface Climb<Way, T> {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** The way that was taken. */
+export interface Climbed<Way, T> {
+  readonly way: Way;
+  readonly proved: T;
+  readonly tried: Tried<Way>;
+}
+
 /** All ways have failed. */
 export class LadderError<Way> extends Error {
   override readonly name = "LadderError";
-  /** What each way has failed by, the best way first. */
-  readonly failures: ReadonlyMap<Way, unknown>;
+  readonly failures: Tried<Way>;
 
-  constructor(failures: ReadonlyMap<Way, unknown>) {
-    super(tell([...failures].map(([way, error]) => [way, textOf(error)])));
+  constructor(failures: Tried<Way>) {
+    super(tell(failures));
     this.failures = failures;
   }
 }
@@ -40,11 +46,11 @@ export function climb<Way, T>({
   isFinal,
   milliseconds,
   signal,
-}: Climb<Way, T>): Promise<{ way: Way; proved: T; tried: Tried<Way> }> {
+}: Climb<Way, T>): Promise<Climbed<Way, T>> {
   return new Promise((resolve, reject) => {
-    const proved = new Map<Way, T>();
-    const failures = new Map<Way, unknown>();
     const attempts = new Map(ways.map((way) => [way, new AbortController()]));
+    const proved = new Map<Way, T>();
+    const failures = new Map<Way, Error>();
     let late = false;
     let over = false;
 
@@ -58,26 +64,34 @@ export function climb<Way, T>({
     const callOff = (): void => {
       if (over) return;
       end();
-      reject(signal?.reason as Error);
+      reject(toError(signal?.reason));
+    };
+    const tried = (better: readonly Way[]): Tried<Way> => {
+      for (const way of better)
+        if (!failures.has(way)) failures.set(way, tooLate(milliseconds));
+      return new Map(
+        ways.flatMap((way) => {
+          const failure = failures.get(way);
+          return failure === undefined ? [] : [[way, failure]];
+        }),
+      );
     };
     const look = (): void => {
       if (over) return;
-      const best = ways.find(
-        (way) => proved.has(way) || !(late || failures.has(way)),
-      );
-      if (best !== undefined && proved.has(best)) {
-        end(best);
-        resolve({
-          way: best,
-          proved: proved.get(best) as T,
-          tried: new Map(ways.map((way) => [way, reasonOf(failures, way)])),
-        });
-      } else if (failures.size === ways.length) {
-        end();
-        reject(
-          new LadderError(new Map(ways.map((way) => [way, failures.get(way)]))),
-        );
+      for (const [rank, way] of ways.entries()) {
+        if (proved.has(way)) {
+          end(way);
+          const better = ways.slice(0, rank);
+          const one = proved.get(way) as T;
+          resolve({ way, proved: one, tried: tried(better) });
+          return;
+        }
+        // It may still do.
+        if (!late && !failures.has(way)) return;
       }
+      if (failures.size < ways.length) return;
+      end();
+      reject(new LadderError(tried([])));
     };
     const deadline = setTimeout(() => {
       late = true;
@@ -97,13 +111,11 @@ export function climb<Way, T>({
         },
         (error: unknown) => {
           if (over) return;
+          failures.set(way, toError(error));
           if (isFinal(error)) {
             end();
-            reject(error instanceof Error ? error : new Error(textOf(error)));
-            return;
-          }
-          failures.set(way, error);
-          look();
+            reject(toError(error));
+          } else look();
         },
       );
     }
@@ -111,20 +123,20 @@ export function climb<Way, T>({
 }
 
 /** What all have in common is told once. */
-function tell(reasons: readonly (readonly [unknown, string])[]): string {
-  const [first] = reasons;
-  return first !== undefined && reasons.every(([, text]) => text === first[1])
-    ? first[1]
-    : reasons.map(([way, text]) => `${String(way)}: ${text}`).join("; ");
+function tell(failures: Tried<unknown>): string {
+  const texts = new Set([...failures.values()].map(({ message }) => message));
+  const [text = ""] = texts;
+  return texts.size === 1
+    ? text
+    : [...failures]
+        .map(([way, { message }]) => `${String(way)}: ${message}`)
+        .join("; ");
 }
 
-function reasonOf<Way>(
-  failures: ReadonlyMap<Way, unknown>,
-  way: Way,
-): string | undefined {
-  return failures.has(way) ? textOf(failures.get(way)) : undefined;
+function tooLate(milliseconds: number): Error {
+  return new Error(`nothing came back in ${String(milliseconds / 1000)} s`);
 }
 
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+function toError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
 }

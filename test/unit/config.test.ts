@@ -36,7 +36,7 @@ describe("the relay's settings", () => {
       maxWaitingPerServer: 256,
       holdSeconds: 10,
       answerSeconds: 30,
-      heartbeatSeconds: 25,
+      heartbeatSeconds: 20,
       genericPort: undefined,
       idleSeconds: 0,
       stallSeconds: 300,

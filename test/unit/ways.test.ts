@@ -119,7 +119,7 @@ describe("a client's way", () => {
     const { relay } = await offerService(echo);
     const to = { relay: relay.url, id: "pi", port: 7 };
     const { way, pipe } = await reach(to);
-    expect(way).to.equal("connect");
+    expect(way).to.equal("upgrade");
     pipe.reset();
   });
 });
