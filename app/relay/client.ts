@@ -1,30 +1,60 @@
 // Who asks: the address and scheme of a request, believed as far as the routers in front are trusted.
 import { isIP } from "node:net";
 import { TLSSocket } from "node:tls";
-import type { RequestHead } from "../wire/head.ts";
+import { isHost, type RequestHead } from "../wire/head.ts";
 import type { Link } from "../wire/link.ts";
 import type { Client } from "./heads.ts";
 
+export interface TrustOptions {
+  readonly trustProxy: number;
+  readonly publicUrl: string | undefined;
+  readonly baseDomain: string | undefined;
+}
+
 /**
- * The client behind `hops` routers (TRUST_PROXY). Each router appends the address that it saw to X-Forwarded-For,
- * so that the entry of the outermost trusted one is the hops-th from the right; what stands before it is the client's own word.
+ * The client behind so many routers (TRUST_PROXY). Each router appends the address that it saw to X-Forwarded-For,
+ * so that the entry of the outermost trusted one is that many from the right; what stands before it is the client's own word.
+ * Where no router tells the scheme, PUBLIC_URL's holds.
  */
 export function clientOf(
   request: RequestHead,
   link: Link,
-  hops: number,
+  options: TrustOptions,
 ): Client {
-  const proto = link.stream instanceof TLSSocket ? "https" : "http";
-  const { address } = link;
-  if (hops === 0) return { address, proto };
-  const chain = entries(request, "x-forwarded-for");
-  const named = plainAddress(chain[Math.max(0, chain.length - hops)] ?? "");
-  const schemes = entries(request, "x-forwarded-proto");
-  const scheme = schemes[Math.max(0, schemes.length - hops)];
-  return {
-    address: isIP(named) === 0 ? address : named,
-    proto: scheme === "https" || scheme === "http" ? scheme : proto,
+  const { trustProxy, publicUrl } = options;
+  const told = (field: string): string => {
+    const chain = trustProxy === 0 ? [] : entries(request, field);
+    return chain[Math.max(0, chain.length - trustProxy)] ?? "";
   };
+  const isSecure =
+    link.stream instanceof TLSSocket ||
+    publicUrl?.startsWith("https:") === true;
+  const address = plainAddress(told("x-forwarded-for"));
+  const proto = told("x-forwarded-proto").toLowerCase();
+  const host = told("x-forwarded-host");
+  return {
+    address: isIP(address) === 0 ? link.address : address,
+    proto:
+      proto === "https" || proto === "http"
+        ? proto
+        : isSecure
+          ? "https"
+          : "http",
+    host: isOurs(host, options) ? host : request.host,
+  };
+}
+
+/** Many routers pass the client's own X-Forwarded-Host on, so that it counts only where it is a name of this relay. */
+function isOurs(
+  host: string,
+  { publicUrl, baseDomain }: TrustOptions,
+): boolean {
+  if (host === "" || !isHost(host)) return false;
+  const name = host.replace(/:\d+$/, "").toLowerCase();
+  return (
+    (publicUrl !== undefined && new URL(publicUrl).hostname === name) ||
+    (baseDomain !== undefined && name.endsWith(`.${baseDomain}`))
+  );
 }
 
 /** The id that the router in front gave the request, when there is a router and the id is harmless. */

@@ -23,7 +23,7 @@ import {
 import { Ask } from "./ask.ts";
 import type { Connection, Server } from "./connection.ts";
 import type { Echoes } from "./echo.ts";
-import { clientOf, requestIdOf } from "./client.ts";
+import { clientOf, requestIdOf, type TrustOptions } from "./client.ts";
 import type { Client } from "./heads.ts";
 import type { Lot, Waiter } from "./lot.ts";
 import { hostToId } from "./naming.ts";
@@ -33,11 +33,9 @@ import type { Tunnel } from "./tunnel.ts";
 const MAX_ATTEMPTS = 2;
 const UPGRADE_DETAIL = `send Upgrade: ${CONNECT_TCP}, or a WebSocket handshake with the subprotocol ${CONNECT_TCP}`;
 
-export interface DialOptions {
+export interface DialOptions extends TrustOptions {
   readonly answerSeconds: number;
   readonly heartbeatSeconds: number;
-  readonly trustProxy: number;
-  readonly baseDomain: string | undefined;
   readonly pseudonym: string;
 }
 
@@ -162,11 +160,7 @@ class TcpVisit implements Waiter, Server {
     this.#connection = connection;
     this.#request = request;
     this.#around = around;
-    this.#client = clientOf(
-      request,
-      connection.link,
-      around.options.trustProxy,
-    );
+    this.#client = clientOf(request, connection.link, around.options);
   }
 
   begin(wanted: Wanted): void {

@@ -6,7 +6,7 @@ import type { FailureCode } from "../errors.ts";
 import { fieldOf, type RequestHead } from "../wire/head.ts";
 import type { Spliced } from "../wire/splice.ts";
 import type { Connection, Server } from "./connection.ts";
-import { clientOf, requestIdOf } from "./client.ts";
+import { clientOf, requestIdOf, type TrustOptions } from "./client.ts";
 import { Exchange, type ExchangeEvents } from "./exchange.ts";
 import { requestHead, type Client } from "./heads.ts";
 import type { Lot, Waiter } from "./lot.ts";
@@ -17,9 +17,8 @@ import type { Tunnel } from "./tunnel.ts";
 const SAFE_METHODS = new Set(["GET", "HEAD", "OPTIONS"]);
 const MAX_ATTEMPTS = 2;
 
-export interface ForwardOptions {
+export interface ForwardOptions extends TrustOptions {
   readonly answerSeconds: number;
-  readonly trustProxy: number;
   readonly parameter: string;
   readonly cookieNaming: boolean;
   readonly pseudonym: string;
@@ -64,11 +63,7 @@ class Visit implements Waiter, Server, ExchangeEvents {
     this.#request = request;
     this.#named = named;
     this.#around = around;
-    this.#client = clientOf(
-      request,
-      connection.link,
-      around.options.trustProxy,
-    );
+    this.#client = clientOf(request, connection.link, around.options);
   }
 
   begin(): void {

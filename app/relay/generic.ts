@@ -71,7 +71,7 @@ export class Generic {
 
   /** A CONNECT to the relay's own authority: what follows the 200 is a cookie line. */
   wrapped(connection: Connection, request: RequestHead): void {
-    const client = clientOf(request, connection.link, this.#options.trustProxy);
+    const client = clientOf(request, connection.link, this.#options);
     const { link, early } = connection.take();
     link.write("HTTP/1.1 200 OK\r\n\r\n");
     this.meet(link, client, early);

@@ -20,6 +20,8 @@ export interface HeadOptions {
 export interface Client {
   readonly address: string;
   readonly proto: "http" | "https";
+  /** The host that he named, which a router may have replaced. */
+  readonly host: string | undefined;
 }
 
 /** The head of a request as the hidden server is to see it. */
@@ -72,7 +74,7 @@ export function requestHead(
   }
   if (request.host === undefined) head += `Host: ${named.host ?? named.id}\r\n`;
   if (request.framing === "chunked") head += "Transfer-Encoding: chunked\r\n";
-  head += `Via: 1.${String(minor)} ${options.pseudonym}\r\n${forwarded(client, named.host)}`;
+  head += `Via: 1.${String(minor)} ${options.pseudonym}\r\n${forwarded(client, named.by === "absolute" ? named.host : (client.host ?? named.host))}`;
   if (request.upgrade !== undefined)
     return `${head}Connection: Upgrade\r\nUpgrade: ${request.upgrade}\r\n\r\n`;
   if (trailers)

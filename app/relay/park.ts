@@ -26,16 +26,13 @@ import {
 } from "../wire/websocket.ts";
 import type { Auth } from "./auth.ts";
 import { NO_SERVER, type Connection } from "./connection.ts";
-import { clientOf, requestIdOf } from "./client.ts";
+import { clientOf, requestIdOf, type TrustOptions } from "./client.ts";
 import type { Lot } from "./lot.ts";
 import { Tunnel } from "./tunnel.ts";
 
-export interface ParkOptions {
+export interface ParkOptions extends TrustOptions {
   readonly heartbeatSeconds: number;
-  readonly trustProxy: number;
   readonly parameter: string;
-  readonly baseDomain: string | undefined;
-  readonly publicUrl: string | undefined;
 }
 
 /** How a hidden server asks, and is answered. */
@@ -70,7 +67,8 @@ export function createPark(
     request: RequestHead,
     claim: Claim | FailureCode,
   ): Promise<void> {
-    const { address } = clientOf(request, connection.link, options.trustProxy);
+    const client = clientOf(request, connection.link, options);
+    const { address } = client;
     const requestId = requestIdOf(request, options.trustProxy);
     const refuse = (code: FailureCode, id?: string): void => {
       log.info({ id, code, requestId, client: address }, "parking was refused");
@@ -104,7 +102,7 @@ export function createPark(
     }
 
     const agent = fieldOf(request.fields, AGENT_FIELD.toLowerCase());
-    const fields = agent === undefined ? [] : welcome(id, request, options);
+    const fields = agent === undefined ? [] : welcome(id, client.host, options);
     const { link } = connection.take();
     accept(form, link, request, fields, (parked, carrier) => {
       const tunnel = new Tunnel(
@@ -224,16 +222,27 @@ function readClaim(
 /** What an agent is told: how often to expect a ping, and where its visitors come in (a reference against its own URL of the relay). */
 function welcome(
   id: string,
-  request: RequestHead,
+  host: string | undefined,
   options: ParkOptions,
 ): string[] {
-  const origin = options.publicUrl ?? `http://${request.host ?? ""}`;
-  const base = new URL(URL.canParse(origin) ? origin : "http://relay");
-  const url = visitUrl(base, id, options);
-  const visit =
-    options.publicUrl === undefined ? url.slice("http:".length) : url;
   return [
     `${HEARTBEAT_FIELD}: ${String(options.heartbeatSeconds)}`,
-    `${VISIT_FIELD}: ${visit}`,
+    `${VISIT_FIELD}: ${visitReference(id, host, options)}`,
   ];
+}
+
+function visitReference(
+  id: string,
+  host: string | undefined,
+  options: ParkOptions,
+): string {
+  if (options.publicUrl !== undefined)
+    return visitUrl(new URL(options.publicUrl), id, options);
+  const origin = `http://${host ?? ""}`;
+  const base = new URL(URL.canParse(origin) ? origin : "http://relay");
+  const { pathname, search, href } = new URL(visitUrl(base, id, options));
+  // The agent knows better than the relay by what name it is reached.
+  return options.baseDomain === undefined
+    ? pathname + search
+    : href.slice("http:".length);
 }

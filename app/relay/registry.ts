@@ -4,15 +4,13 @@ import type { FailureCode } from "../errors.ts";
 import { isId } from "../protocol.ts";
 import type { RequestHead } from "../wire/head.ts";
 import type { Auth } from "./auth.ts";
-import { clientOf } from "./client.ts";
+import { clientOf, type TrustOptions } from "./client.ts";
 import { NO_SERVER, type Connection } from "./connection.ts";
 import type { Lot } from "./lot.ts";
 import type { Meetings } from "./meetings.ts";
 import type { Rendezvous } from "./rendezvous.ts";
 
-export interface RegistryOptions {
-  readonly trustProxy: number;
-  readonly publicUrl: string | undefined;
+export interface RegistryOptions extends TrustOptions {
   /** The second, plain port, where there is one. */
   readonly genericPort: number | undefined;
 }
@@ -80,11 +78,7 @@ export class Registry {
     id: string,
     token: string,
   ): Promise<void> {
-    const { address } = clientOf(
-      request,
-      connection.link,
-      this.#options.trustProxy,
-    );
+    const { address } = clientOf(request, connection.link, this.#options);
     const refuse = (code: FailureCode): void => {
       this.#log.info(
         { id, code, client: address },
@@ -123,9 +117,9 @@ export class Registry {
 
   /** Where both sides are to come. */
   #placeOf(connection: Connection, request: RequestHead): Place {
-    const { publicUrl, genericPort, trustProxy } = this.#options;
-    const { proto } = clientOf(request, connection.link, trustProxy);
-    const origin = publicUrl ?? `${proto}://${request.host ?? ""}`;
+    const { publicUrl, genericPort } = this.#options;
+    const { proto, host } = clientOf(request, connection.link, this.#options);
+    const origin = publicUrl ?? `${proto}://${host ?? ""}`;
     const url = new URL(URL.canParse(origin) ? origin : "http://localhost");
     const port =
       url.port === ""

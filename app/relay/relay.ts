@@ -152,13 +152,13 @@ export function createRelay(
     request: RequestHead,
     target: string,
   ): void {
-    const client = clientOf(request, connection.link, options.trustProxy);
+    const client = clientOf(request, connection.link, options);
     const seen = {
       to: "server",
       id: "relay",
       by: "query",
       target,
-      host: request.host,
+      host: client.host,
     } as const;
     new Exchange({
       connection,
@@ -209,7 +209,11 @@ export function createRelay(
   });
   const genericServer = createServer(PORT_OPTIONS, (socket) => {
     const link = watch(acceptLink(socket, genericServer, UNOWNED));
-    generic.meet(link, { address: link.address, proto: "http" });
+    generic.meet(link, {
+      address: link.address,
+      proto: "http",
+      host: undefined,
+    });
   });
 
   const sweep = (): void => {

@@ -3,6 +3,8 @@ import { expect } from "chai";
 import { startRelay } from "../support/relay.ts";
 import { get, plain, seenBy } from "../support/visits.ts";
 
+const PUBLIC = "https://relay.example.com";
+
 describe("who the visitor is", () => {
   const CLAIMS =
     "X-Forwarded-For: 1.1.1.1, 2.2.2.2\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nX-Forwarded-Port: 1\r\nForwarded: for=6.6.6.6\r\nVia: 1.1 router\r\n";
@@ -20,6 +22,33 @@ describe("who the visitor is", () => {
       );
     });
   }
+
+  for (const [host, settings, told] of [
+    ["relay.example.com", {}, "x"],
+    ["relay.example.com", { publicUrl: PUBLIC }, "relay.example.com"],
+    ["RELAY.example.com:444", { publicUrl: PUBLIC }, "RELAY.example.com:444"],
+    ["evil.com", { publicUrl: PUBLIC }, "x"],
+    ["relay.example.com", { publicUrl: PUBLIC, trustProxy: 0 }, "x"],
+    ["pi.example.com", { baseDomain: "example.com" }, "pi.example.com"],
+    ["piexample.com", { baseDomain: "example.com" }, "x"],
+    ['relay.example.com"; x', { publicUrl: PUBLIC }, "x"],
+  ] as const) {
+    it(`who names ${host} to a router that names another is told so where that is the relay: ${JSON.stringify(settings)}`, async () => {
+      const relay = await startRelay({ trustProxy: 1, ...settings });
+      const { field } = await seenBy(
+        relay,
+        get("/?rendezvous=pi", `X-Forwarded-Host: ${host}\r\n`),
+      );
+      expect(field("X-Forwarded-Host")).to.equal(told);
+      expect(field("Host")).to.equal("x");
+    });
+  }
+
+  it("comes by https where PUBLIC_URL says so and no router says anything", async () => {
+    const relay = await startRelay({ publicUrl: PUBLIC });
+    const { field } = await seenBy(relay, get("/?rendezvous=pi"));
+    expect(field("X-Forwarded-Proto")).to.equal("https");
+  });
 
   it("is told in brackets where the address is one of IPv6", async () => {
     const relay = await startRelay({ trustProxy: 1 });

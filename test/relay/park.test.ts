@@ -240,7 +240,7 @@ describe("a token parks a tunnel", () => {
 describe("a tunnel of an agent", () => {
   it("is welcomed with its heartbeat and its visitors' URL", async () => {
     for (const [settings, visit] of [
-      [{}, "//x:1/?rendezvous=pi"],
+      [{}, "/?rendezvous=pi"],
       [
         { publicUrl: "https://relay.example.com" },
         "https://relay.example.com/?rendezvous=pi",
