@@ -153,10 +153,15 @@ export class Link {
       stream.destroy();
       return;
     }
-    socket.resetAndDestroy();
+    const cut = (): void => {
+      socket.resetAndDestroy();
+      if (!this.#isPlain) stream.destroy();
+    };
+    // While a FIN is on its way libuv resets nothing, and Node would lose the socket and leave it open.
+    if (isEnding(stream)) stream.once("finish", cut).pause();
+    else cut();
     // It waits for what was written; whoever takes nothing would keep it for ever.
-    if (!this.#isPlain) stream.destroy();
-    else if (!stream.destroyed)
+    if (!stream.destroyed)
       setTimeout(() => stream.destroy(), RESETTING_MILLISECONDS).unref();
   }
 
@@ -216,6 +221,12 @@ export function acceptLink(
     return new Link(adopt(socket, server, onData), receiver);
   socket.resume();
   return new Link(socket, receiver);
+}
+
+/** Its last octet is out, and its FIN is not yet. */
+function isEnding(stream: Duplex): boolean {
+  const { writableEnded, writableFinished, writableLength } = stream;
+  return writableEnded && !writableFinished && writableLength === 0;
 }
 
 function isConnecting(stream: Duplex): boolean {

@@ -337,6 +337,26 @@ describe("a link", () => {
     expect([ear.text, ear.gones]).to.deep.equal(["last", [true]]);
   });
 
+  it("that is reset while its end is on its way is closed, and so is its other side", async () => {
+    const [one, other] = await socketPair();
+    const ear = new Ear();
+    const link = new Link(one, ear);
+    other.resume();
+    const closed = once(other, "close").catch(() => undefined);
+    // Who has only been told of an end hears nothing more before he writes.
+    other.on("end", () => {
+      const timer = setInterval(() => other.write("x"), 2);
+      other.on("close", () => {
+        clearInterval(timer);
+      });
+    });
+    link.end();
+    link.reset();
+    await until(() => link.over);
+    expect(ear.gones).to.have.length(1);
+    await closed;
+  });
+
   it("is closed, and nothing else, by a receiver that throws", async () => {
     const [one, other] = await socketPair();
     const ear = new Ear();
