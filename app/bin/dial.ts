@@ -1,8 +1,9 @@
 // `rendezvous dial`: stdin and stdout, or a local port, to a TCP port of a hidden server.
-import { closeSync, fstatSync } from "node:fs";
+import { closeSync, createWriteStream, fstatSync } from "node:fs";
 import { Socket, type AddressInfo } from "node:net";
 import process from "node:process";
 import type { Writable } from "node:stream";
+import { isatty } from "node:tty";
 import { dial } from "../client/dial.ts";
 import { createListener } from "../client/listen.ts";
 import { DialError } from "../client/ways.ts";
@@ -33,7 +34,14 @@ async function runOnce(command: DialCommand): Promise<void> {
       if (output !== process.stdout) output.end();
     });
     process.stdin.on("error", () => stream.end());
-    output.on("error", () => stream.destroy());
+    output.on("error", (error: NodeJS.ErrnoException) => {
+      // Whoever reads no more has what he wanted.
+      if (error.code !== "EPIPE") {
+        complain(`The standard output cannot be written: ${error.message}.`);
+        process.exitCode = CUT_EXIT;
+      }
+      stream.destroy();
+    });
     process.stdin.pipe(stream);
     stream.pipe(output);
     // The service has said everything; whoever feeds stdin may not know that there is nobody left to read it.
@@ -43,10 +51,15 @@ async function runOnce(command: DialCommand): Promise<void> {
   }
 }
 
-/** The standard output. A pipe can be ended, which process.stdout cannot: whoever reads it hears that the service has said everything. */
+/**
+ * The standard output. A pipe can be ended, which process.stdout cannot: whoever reads it hears that the service has said everything.
+ * And of a file process.stdout does not notice that only a part was written.
+ */
 function openOutput(): Writable {
+  if (isatty(STDOUT)) return process.stdout;
   const kind = fstatSync(STDOUT);
-  if (!kind.isFIFO() && !kind.isSocket()) return process.stdout;
+  if (!kind.isFIFO() && !kind.isSocket())
+    return createWriteStream("", { fd: STDOUT });
   const output = new Socket({ fd: STDOUT, readable: false, writable: true });
   // Node itself leaves this one open.
   return output.once("close", () => {

@@ -55,5 +55,5 @@ Reaches a TCP port that the agent of ID offers: over stdin and stdout, or on a l
     --via WAY            connect, upgrade or websocket (default: the best that gets through)
     --ca FILE            trust the certificates in this PEM file
 
-Exit codes: 0 the stream ended, 1 it was cut, 2 wrong usage, 3 the relay or the agent refused, 4 the relay cannot be reached.`,
+Exit codes: 0 the stream ended, 1 it was cut or cannot be written to stdout, 2 wrong usage, 3 the relay or the agent refused, 4 the relay cannot be reached.`,
 };
