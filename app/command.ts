@@ -37,7 +37,7 @@ export type Command =
       readonly relay: URL;
       readonly id: string;
       readonly secret: string;
-      /** The HTTP service; undefined where only TCP services are offered. */
+      /** The HTTP service; undefined where only TCP services are offered, of which the one at port 80 may be HTTP. */
       readonly service: ServiceAddress | undefined;
       readonly tcp: ReadonlyMap<number, ServiceAddress>;
       readonly spare: number;

@@ -124,6 +124,12 @@ const FAILURES = {
     permanent: true,
     proxyStatus: "destination_ip_prohibited",
   },
+  no_web_server: {
+    status: 403,
+    text: "The hidden server has no web server here, only TCP services. Reach one with `rendezvous dial`, or by CONNECT to ID:PORT.",
+    permanent: true,
+    proxyStatus: "http_request_denied",
+  },
   bad_target: {
     status: 400,
     text: "Name the hidden server and a port from 1 to 65535: ID:PORT.",

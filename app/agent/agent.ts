@@ -51,7 +51,7 @@ export interface ParkOptions {
   readonly ca?: string | undefined;
   /** The one way to park; left out, the best that gets through. */
   readonly via?: Way | undefined;
-  /** TCP services that visitors may reach, by the port that they name. Port 80 is the HTTP target unless it is here. */
+  /** TCP services that visitors may reach, by the port that they name. Port 80 is the HTTP target unless it is here; without an HTTP target, what is here takes HTTP visits too. */
   readonly tcp?: ReadonlyMap<number, ServiceAddress> | undefined;
   /** Sees what passes on claimed tunnels; only for a service that is dialled. */
   readonly tap?: (() => Tap) | undefined;
@@ -66,7 +66,7 @@ interface AgentEvents {
   trouble: [reason: string, seconds: number];
 }
 
-/** What park() can serve over HTTP: a number is a port of this machine, undefined means that there are only TCP services. */
+/** What park() can serve over HTTP: a number is a port of this machine, undefined means that there are only TCP services, of which the one at port 80 takes HTTP visits. */
 export type Target =
   Server | RequestListener | ServiceAddress | number | undefined;
 

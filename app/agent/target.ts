@@ -25,7 +25,7 @@ import { splice, type Tap } from "../wire/splice.ts";
 const DIAL_MILLISECONDS = 10 * 1000;
 /** How long the relay has to read the agent's own answer. */
 const LINGER_MILLISECONDS = 5 * 1000;
-/** The port whose streams go to the HTTP service, unless another is offered there. */
+/** The port whose streams go to the HTTP service, unless another is offered there; then that one takes HTTP visits where there is no HTTP service. */
 const HTTP_PORT = 80;
 
 /** A local service, by where it listens. */
@@ -44,7 +44,7 @@ interface Care {
 
 /** What a hidden server has to offer. */
 export interface Offer extends Care {
-  /** Takes HTTP visits; undefined: there are none. */
+  /** Takes HTTP visits; undefined: what is offered at port 80 does, if anything is. */
   readonly http: Server | RequestListener | ServiceAddress | undefined;
   /** Takes TCP visits, by the port that visitors name. */
   readonly tcp: ReadonlyMap<number, ServiceAddress>;
@@ -57,7 +57,11 @@ export type Join = (tunnel: Link, early: Buffer, over: () => void) => void;
 
 /** The way to join tunnels to what is offered. */
 export function joinOffer({ http, tcp, tap, ...care }: Offer): Join {
-  const local = typeof http === "function" ? createServer(http) : http;
+  // Without an HTTP service of its own, what is offered at its port is one.
+  const local =
+    typeof http === "function"
+      ? createServer(http)
+      : (http ?? tcp.get(HTTP_PORT));
   const joinHttp: Join =
     local instanceof Server
       ? joinServer(local)
@@ -117,7 +121,7 @@ function joinServer(server: Server): Join {
 }
 
 const joinNothing: Join = (tunnel, early, over) => {
-  answerFailure(tunnel, early, "not_offered", over);
+  answerFailure(tunnel, early, "no_web_server", over);
 };
 
 /** A TCP stream to a service: the agent is the proxy of connect-tcp. */
@@ -223,7 +227,7 @@ function answerFailure(
     requestId: randomUUID(),
     accept,
   });
-  let head = `HTTP/1.1 ${String(status)} ${reason}\r\n${FAILURE_FIELD}: ${code}\r\n`;
+  let head = `HTTP/1.1 ${String(status)} ${reason}\r\n${FAILURE_FIELD}: ${code}\r\nDate: ${new Date().toUTCString()}\r\n`;
   for (let i = 0; i < fields.length; i += 2)
     head += `${fields[i] ?? ""}: ${fields[i + 1] ?? ""}\r\n`;
   const isHead = early.subarray(0, 5).toString("latin1") === "HEAD ";

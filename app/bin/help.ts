@@ -33,7 +33,7 @@ Serves a local HTTP service through the relay until it is stopped. SERVICE is a 
 
     --tcp PORT[=HOST:PORT]
                          offer a TCP service too, or instead of SERVICE; may be given several times:
-                         --tcp 22, --tcp 5432=db.lan:5432
+                         --tcp 22, --tcp 5432=db.lan:5432; without SERVICE, --tcp 80 takes HTTP visits
     --secret-file FILE   read the secret here instead of from the URL (or RENDEZVOUS_SECRET_FILE)
     --spare N            idle tunnels to keep parked (4)
     --max N              tunnels in all (64)

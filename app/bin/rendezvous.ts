@@ -16,6 +16,8 @@ import { complain, say } from "./print.ts";
 /** How long exchanges under way may go on after a signal. */
 const LEAVING_SECONDS = 10;
 const USAGE_EXIT = 2;
+/** Where HTTP visits go when no HTTP service is named. */
+const HTTP_PORT = 80;
 
 type ParkCommand = Extract<Command, { command: "park" }>;
 
@@ -127,10 +129,9 @@ function upLines(
 ): string[] {
   const place = ({ host, port }: { host: string; port: number }): string =>
     `${host}:${String(port)}`;
+  const web = service ?? tcp.get(HTTP_PORT);
   const http =
-    service === undefined
-      ? []
-      : [`${id} is up: ${visit.href} -> ${place(service)}`];
+    web === undefined ? [] : [`${id} is up: ${visit.href} -> ${place(web)}`];
   return [
     ...http,
     ...[...tcp].map(

@@ -149,6 +149,18 @@ describe("a CONNECT", () => {
     expect(page.body).to.equal("hello\n");
   });
 
+  it("finds what is offered at port 80 over HTTP too, where there is no HTTP server", async function () {
+    needs(this, "curl");
+    const hello = await startHello();
+    const relay = await offer(["--tcp", `80=127.0.0.1:${hello}`]);
+    await relay.agent.prints(
+      new RegExp(`is up: http://\\S+/\\?rendezvous=pi -> 127.0.0.1:${hello}\n`),
+    );
+    const page = await curl(`${relay.url}/?rendezvous=pi`);
+    expect(page.body).to.equal("hello\n");
+    expectNoCrash(relay.program, relay.agent);
+  });
+
   it("finds several ports without an HTTP server, and HTTP is refused", async function () {
     needs(this, "curl", "nc", "socat");
     const [echo, counter] = await Promise.all([startEcho(), startCounter()]);
@@ -159,7 +171,8 @@ describe("a CONNECT", () => {
     expect(await netcat(relay.port, 8, "1 2\n")).to.equal("4\n");
     const page = await curl(`${relay.url}/?rendezvous=pi`);
     expect(page.status).to.equal(403);
-    expect(page.body).to.include('"not_offered"');
+    expect(page.body).to.include('"no_web_server"');
+    expect(page.head).to.match(/^Date: \w{3}, .+ GMT\r$/m);
     const by80 = await connectRaw(relay.port);
     by80.write("CONNECT pi:80 HTTP/1.1\r\nHost: pi:80\r\n\r\n");
     expect((await by80.answer()).status).to.equal(403);
