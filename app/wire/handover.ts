@@ -6,6 +6,7 @@ import {
   canGoPlainly,
   openRequest,
   outboundOptions,
+  proxyName,
   type Address,
 } from "./outbound.ts";
 
@@ -114,10 +115,22 @@ async function tellProblem<T>(
   try {
     return await attempt();
   } catch (error) {
-    if (error instanceof HandoverError) throw error;
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new HandoverError(`${url.host} cannot be reached: ${reason}`);
+    throw unreachable(url.host, error);
   }
+}
+
+function unreachable(who: string, error: unknown): HandoverError {
+  if (error instanceof HandoverError) return error;
+  return new HandoverError(`${who} cannot be reached: ${reasonOf(error)}`);
+}
+
+/** Where all addresses of a name have failed the error has no words of its own. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (error.message !== "" || !(error instanceof AggregateError))
+    return error.message;
+  const causes: readonly unknown[] = error.errors;
+  return causes.map(reasonOf).join(", ");
 }
 
 function askOnce(
@@ -131,11 +144,12 @@ function askOnce(
   return new Promise((resolve, reject) => {
     const request = openRequest(address, outbound, plainly);
     const answerer = answererTo(request, host);
+    const next = nextTo(request, address);
     // What is to be broken off: the request, and then the reason for a refusal.
     let underway: { destroy(): unknown } = request;
     const settle = untilAborted(signal, () => underway.destroy());
     const deadline = setTimeout(() => {
-      request.destroy(late(host, milliseconds));
+      request.destroy(late(next(), milliseconds));
     }, milliseconds);
     const refused = (
       answer: IncomingMessage,
@@ -174,7 +188,7 @@ function askOnce(
     request.on("error", (error) => {
       clearTimeout(deadline);
       settle();
-      reject(error);
+      reject(unreachable(next(), error));
     });
     request.end();
   });
@@ -191,12 +205,14 @@ function openOnce(
   url.protocol = relay.protocol === "https:" ? "wss:" : "ws:";
   url.username = url.password = "";
   let answerer = (): Answerer => ({ who: relay.host, byProxy: false });
+  let next = (): string => relay.host;
   const socket = new WebSocket(url, protocol, {
     ...outboundOptions(address, plainly),
     headers,
     perMessageDeflate: false,
     finishRequest: (request) => {
       answerer = answererTo(request, relay.host);
+      next = nextTo(request, address);
       request.end();
     },
   });
@@ -206,7 +222,7 @@ function openOnce(
       socket.terminate();
     });
     const deadline = setTimeout(() => {
-      reject(late(relay.host, milliseconds));
+      reject(late(next(), milliseconds));
       socket.terminate();
     }, milliseconds);
     const settle = (): void => {
@@ -215,7 +231,7 @@ function openOnce(
     };
     socket.on("error", (error) => {
       settle();
-      reject(error);
+      reject(unreachable(next(), error));
     });
     socket.on("upgrade", ({ headers: given }) => {
       fields = given;
@@ -236,9 +252,9 @@ function openOnce(
   });
 }
 
-function late(host: string, milliseconds: number): HandoverError {
+function late(who: string, milliseconds: number): HandoverError {
   return new HandoverError(
-    `${host} did not answer within ${String(milliseconds / 1000)} s`,
+    `${who} did not answer within ${String(milliseconds / 1000)} s`,
   );
 }
 
@@ -262,6 +278,20 @@ function answererTo(request: ClientRequest, host: string): () => Answerer {
       answerer = { who: `the proxy on the way to ${host}`, byProxy: true };
   });
   return () => answerer;
+}
+
+/** Who is to blame while nothing comes: the proxy, where there is one, until it has let this request through. */
+function nextTo(request: ClientRequest, address: Address): () => string {
+  const { host } = address.url;
+  const proxy = proxyName(address);
+  let isThrough = proxy === undefined;
+  request.on("proxyConnect", ({ statusCode }: { statusCode: number }) => {
+    isThrough = statusCode === 200;
+  });
+  return () =>
+    proxy === undefined || isThrough
+      ? host
+      : `the proxy ${proxy} on the way to ${host}`;
 }
 
 /** Why the other side, or whoever answered in its place, said no. */

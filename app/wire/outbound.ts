@@ -65,6 +65,12 @@ function makeAgent(proxy: string, secure: boolean, plainly: boolean): Agent {
   return secure ? new HttpsAgent() : new HttpAgent();
 }
 
+/** The proxy on the way to an address, as people may see it: without a login. */
+export function proxyName({ url }: Address): string | undefined {
+  const proxy = proxyFor(url);
+  return proxy === "" ? undefined : new URL(proxy).origin;
+}
+
 /** Begins a request; the caller ends it. */
 export function openRequest(
   address: Address,

@@ -307,13 +307,17 @@ describe("an agent whose only way out is a proxy", () => {
     expect(body).to.equal("hello\n");
   });
 
-  it("says that the proxy is not there", async () => {
+  it("says which proxy is not there, and not how to log in to it", async () => {
     const relay = await startRelayHere();
+    const place = `127.0.0.1:${await freePort()}`;
     const agent = startAgentTo(relay, await startHello(), [], {
-      HTTP_PROXY: `http://127.0.0.1:${await freePort()}`,
+      HTTP_PROXY: `http://somebody:HUNTER2@${place}`,
     });
     const [line] = await agent.prints(/pi is not parked: .+/);
-    expect(line).to.include("ECONNREFUSED");
+    expect(line).to.include(
+      `the proxy http://${place} on the way to 127.0.0.1:${relay.port} cannot be reached: connect ECONNREFUSED`,
+    );
+    expect(agent.output).to.not.include("HUNTER2");
     expectNoCrash(agent);
   });
 

@@ -6,6 +6,7 @@ import { DialError } from "../../app/client/ways.ts";
 import { WAYS, type Way } from "../../app/protocol.ts";
 import { afterThisTest } from "../support/cleanup.ts";
 import { hurryTimers } from "../support/clock.ts";
+import { freePort } from "../support/programs.ts";
 import { until } from "../support/relay.ts";
 import { echo, offerService, readAll } from "../support/streams.ts";
 import { startTcp } from "../support/tcp.ts";
@@ -192,6 +193,31 @@ describe("a client's search for a way", () => {
       );
       expect(message).to.match(
         /^the proxy on the way to relay.invalid answered 403/,
+      );
+    });
+  }
+
+  for (const via of WAYS) {
+    it(`says which proxy is not there, and that a relay behind one is not, by ${via}`, async () => {
+      const proxy = `http://127.0.0.1:${await freePort()}`;
+      setVariable("http_proxy", proxy.replace("//", "//somebody:HUNTER2@"));
+      setVariable("no_proxy", "");
+      const relay = "http://relay.invalid";
+      const to = { relay, id: "pi", port: 7, via };
+      expect((await failure(dial(to))).message).to.match(
+        new RegExp(
+          `^the proxy ${proxy} on the way to relay.invalid cannot be reached: connect ECONNREFUSED`,
+        ),
+      );
+      const blind = await startTcp((socket) => {
+        socket.once("data", () => {
+          socket.write("HTTP/1.1 200 OK\r\n\r\n");
+          socket.once("data", () => socket.resetAndDestroy());
+        });
+      });
+      setVariable("http_proxy", `http://127.0.0.1:${blind}`);
+      expect((await failure(dial(to))).message).to.match(
+        /^relay.invalid cannot be reached: /,
       );
     });
   }
