@@ -195,7 +195,7 @@ const FAILURES = {
   },
   missing_token: {
     status: 407,
-    text: "The token is missing. Add ?response=TOKEN, or send it as Authorization: Bearer TOKEN.",
+    text: "The token is missing. Put it into the query: response=TOKEN.",
     diagnostic: "missing response parameter",
     challenge: ["Proxy-Authenticate", 'Basic realm="rendezvous"'],
     proxyStatus: "http_request_denied",

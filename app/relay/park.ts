@@ -73,7 +73,7 @@ export function createPark(
     const refuse = (code: FailureCode, id?: string): void => {
       log.info({ id, code, requestId, client: address }, "parking was refused");
       const fields = code === "upgrade_wanted" ? UPGRADES : [];
-      const detail = code === "upgrade_wanted" ? UPGRADE_DETAIL : undefined;
+      const detail = DETAILS.get(code);
       // Whatever follows was not meant as a request.
       connection.hold(NO_SERVER);
       connection.windUp();
@@ -129,7 +129,14 @@ export function createPark(
 
 /** Instead of the upgrades that this failure names elsewhere. */
 const UPGRADES = ["Upgrade", `${PTTH}, websocket`];
-const UPGRADE_DETAIL = `to park, send Upgrade: ${PTTH}, or a WebSocket handshake with the subprotocol ${PTTH}`;
+/** What holds for parking, and not wherever else the same failure is answered. */
+const DETAILS: ReadonlyMap<FailureCode, string> = new Map([
+  [
+    "upgrade_wanted",
+    `to park, send Upgrade: ${PTTH}, or a WebSocket handshake with the subprotocol ${PTTH}`,
+  ],
+  ["missing_token", "Or send it as Authorization: Bearer TOKEN."],
+]);
 
 /** The answer that makes a connection a tunnel. */
 function accept(

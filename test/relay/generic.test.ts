@@ -161,6 +161,16 @@ describe("the generic protocol's registration", () => {
     const wrong = await request(relay.url).post("/?uuid=pi").expect(405);
     expect(wrong.headers["allow"]).to.equal("GET, PUT");
     await request(relay.url).put("/?uuid=pi&response=123456").expect(401);
+    // Nothing but the query is looked at here.
+    const bare = await request(relay.url)
+      .put("/?uuid=pi")
+      .set("Proxy-Authorization", "Bearer 123456")
+      .expect(407);
+    expect(bare.text)
+      .to.include(
+        "The token is missing. Put it into the query: response=TOKEN.",
+      )
+      .and.not.include("Authorization");
     const triple = await register(relay, "pi");
     expect(triple).to.include({ host: "127.0.0.1", port: relay.port });
     expect(triple.cookie).to.match(/^R[0-9a-f-]{36}$/);

@@ -71,9 +71,10 @@ describe("parking is refused", () => {
       "uuid:pi?response=",
       "uuid:pi?token=1",
     ]) {
-      const { status, code, error, fields } = await refused(
+      const { status, code, error, fields, body } = await refused(
         await ask(relay, target),
       );
+      expect(body).to.include("Authorization: Bearer TOKEN");
       expect({ status, code, error }).to.deep.equal({
         status: 407,
         code: "missing_token",
