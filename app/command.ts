@@ -1,7 +1,14 @@
 // The command lines of `rendezvous`. Every problem is reported at once, in a sentence that names its cure.
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { DEFAULT_PORT, readPortVariable, readVariables } from "./config.ts";
-import { WAYS, isId, readPort, readWay, type Way } from "./protocol.ts";
+import {
+  ECHO_HOST,
+  WAYS,
+  isId,
+  readPort,
+  readWay,
+  type Way,
+} from "./protocol.ts";
 import {
   SettingsError,
   checkSettings,
@@ -12,6 +19,7 @@ import {
   decode,
   nonEmpty,
   readCount,
+  readListenPlace,
   readPlace,
   readService,
   readText,
@@ -112,7 +120,7 @@ function readIssue(argv: readonly string[], environment: Environment): Command {
     text(values["relay"]) ??
       settings?.publicUrl ??
       `http://localhost:${String(port)}`,
-    "--relay",
+    values["relay"] === undefined ? "PUBLIC_URL" : "--relay",
     problems,
   );
   if (
@@ -220,7 +228,8 @@ function readDial(argv: readonly string[]): Command {
   });
   if (values["help"] === true) return { command: "help", topic: "dial" };
   const problems: string[] = [];
-  const [url, id, portText]: readonly (string | undefined)[] = positionals;
+  const [url, host, portText]: readonly (string | undefined)[] = positionals;
+  const id = host === undefined ? undefined : withoutDomain(host);
   const port = readPort(portText ?? "");
   if (positionals.length !== 3 || port === undefined) {
     problems.push(
@@ -235,10 +244,10 @@ function readDial(argv: readonly string[]): Command {
     url === undefined ? undefined : readUrl(url, "The relay", problems);
   const via = readVia(values["via"], problems);
   const listen = text(values["listen"]);
-  const place = listen === undefined ? undefined : readPlace(listen);
+  const place = listen === undefined ? undefined : readListenPlace(listen);
   if (listen !== undefined && place === undefined)
     problems.push(
-      `--listen must be a port or host:port, got ${shown(listen)}.`,
+      `--listen must be a port or host:port, got ${shown(listen)}. Port 0 is any free one.`,
     );
   const caFile = text(values["ca"]);
   const ca = caFile === undefined ? undefined : readText(caFile, problems);
@@ -250,6 +259,13 @@ function readDial(argv: readonly string[]): Command {
   )
     throw new SettingsError(problems.join("\n"));
   return { command: "dial", relay, id, port, via, listen: place, ca };
+}
+
+/** The id in the long name of a hidden server, which a relay takes too; whatever else it is stays. */
+function withoutDomain(host: string): string {
+  const domain = `.${ECHO_HOST}`;
+  const isLong = host.toLowerCase().endsWith(domain);
+  return isLong ? host.slice(0, -domain.length) : host;
 }
 
 function readVia(value: unknown, problems: string[]): Way | undefined {
@@ -283,22 +299,42 @@ function readTcp(
   return offered;
 }
 
+/**
+ * Takes flags and other words apart.
+ * @throws SettingsError with one sentence for each flag that cannot be
+ */
 function parse(
   argv: readonly string[],
   options: NonNullable<ParseArgsConfig["options"]>,
 ) {
-  try {
-    return parseArgs({
-      args: [...argv],
-      options,
-      allowPositionals: true,
-      strict: true,
-    });
-  } catch (error) {
-    throw new SettingsError(
-      error instanceof Error ? error.message : String(error),
-    );
+  // Node's own complaints would not name a cure.
+  const { tokens, ...parsed } = parseArgs({
+    args: [...argv],
+    options,
+    allowPositionals: true,
+    strict: false,
+    tokens: true,
+  });
+  const problems: string[] = [];
+  const given = new Set<string>();
+  for (const token of tokens) {
+    if (token.kind !== "option") continue;
+    const { name, rawName: flag, value, inlineValue } = token;
+    const option = Object.hasOwn(options, name) ? options[name] : undefined;
+    if (option === undefined)
+      problems.push(`There is no flag ${flag}. \`--help\` lists them.`);
+    else if (option.type === "boolean") {
+      if (value !== undefined) problems.push(`${flag} takes no value.`);
+    } else if (value === undefined)
+      problems.push(`${flag} needs a value after it.`);
+    else if (!inlineValue && value.startsWith("-"))
+      problems.push(`${flag} needs a value after it, got ${shown(value)}.`);
+    else if (option.multiple !== true && given.has(name))
+      problems.push(`${flag} was given twice. Give it once.`);
+    given.add(name);
   }
+  if (problems.length > 0) throw new SettingsError(problems.join("\n"));
+  return parsed;
 }
 
 function text(value: unknown): string | undefined {

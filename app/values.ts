@@ -23,7 +23,7 @@ export function collect<T>(problems: string[], read: () => T): T | undefined {
   }
 }
 
-/** A URL of http or https; `name` is what it is given as. */
+/** The URL of a relay, of http or https and without a path; `name` is what it is given as. */
 export function readUrl(
   value: string,
   name: string,
@@ -31,15 +31,19 @@ export function readUrl(
 ): URL | undefined {
   // A bare host is what people type first.
   const url = URL.canParse(value) ? new URL(value) : undefined;
-  if (
-    url !== undefined &&
-    (url.protocol === "https:" || url.protocol === "http:")
-  )
-    return url;
-  problems.push(
-    `${name} must be a URL like https://relay.example.com, got ${shown(value)}.`,
-  );
-  return undefined;
+  if (url?.protocol !== "https:" && url?.protocol !== "http:") {
+    problems.push(
+      `${name} must be a URL like https://relay.example.com, got ${shown(value)}.`,
+    );
+    return undefined;
+  }
+  if (url.pathname !== "/" || url.search !== "" || url.hash !== "") {
+    problems.push(
+      `${name} must be a URL that ends with its host, like https://relay.example.com, got ${shown(value)}. A relay has no path.`,
+    );
+    return undefined;
+  }
+  return url;
 }
 
 /** Where the local HTTP service listens: a port, host:port, or http://host:port. */
@@ -65,6 +69,14 @@ export function readPlace(place: string): ServiceAddress | undefined {
   if (port === undefined) return undefined;
   const host = (match?.[1] ?? "localhost").replace(/^\[(.*)\]$/, "$1");
   return { host, port };
+}
+
+/** A place to listen at: the same, and port 0 is any free one. */
+export function readListenPlace(place: string): ServiceAddress | undefined {
+  const host = /^(|.*:)0$/.exec(place)?.[1];
+  if (host === undefined) return readPlace(place);
+  const service = readPlace(`${host}1`);
+  return service === undefined ? undefined : { ...service, port: 0 };
 }
 
 /** How many, where more than none makes sense. */

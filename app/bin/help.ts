@@ -51,7 +51,7 @@ HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured: a proxy that lets CONNECT thr
 
 Reaches a TCP port that the agent of ID offers: over stdin and stdout, or on a local port for many connections.
 
-    --listen [HOST:]PORT listen there, and dial for each connection
+    --listen [HOST:]PORT listen there, and dial for each connection; port 0 is any free one
     --via WAY            connect, upgrade or websocket (default: the best that gets through)
     --ca FILE            trust the certificates in this PEM file
 

@@ -8,7 +8,7 @@ import { afterThisTest } from "../support/cleanup.ts";
 import { needs } from "../support/programs.ts";
 import { startRelay, until } from "../support/relay.ts";
 import { echo, offerService, readAll } from "../support/streams.ts";
-import { connectionsTo, startBlackHole } from "../support/tcp.ts";
+import { connectionsTo, startBlackHole, startDial } from "../support/tcp.ts";
 
 const SOME_OCTETS = 300 * 1024;
 
@@ -96,5 +96,21 @@ describe("a caller of a local port", () => {
     expect(await readAll(await call())).to.equal("(ECONNRESET)");
     expect(failures).to.have.length(1);
     expect(failures[0]).to.have.property("code", "unknown_server");
+  });
+});
+
+describe("`rendezvous dial --listen`", () => {
+  it("takes any free port for 0, says which, and knows the long name", async () => {
+    const { relay } = await offerService(echo);
+    const program = startDial(
+      ...[relay.url, "pi.rendezvous.internal", 7],
+      ...["--listen", "127.0.0.1:0"],
+    );
+    const [, port] = await program.prints(
+      /^Listening on 127\.0\.0\.1:(\d+) for pi:7\.$/m,
+    );
+    const socket = connect(Number(port), "127.0.0.1");
+    socket.end("hello");
+    expect(await readAll(socket)).to.equal("hello");
   });
 });

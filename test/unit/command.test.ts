@@ -225,10 +225,76 @@ describe("the command line", () => {
     expect(readCommand([...dial, "[::1]:5000"], {})).to.deep.include({
       listen: { host: "::1", port: 5000 },
     });
-    for (const place of ["x", "0", "http://localhost:5000", "05000"])
+    for (const place of ["0", "127.0.0.1:0"])
+      expect(readCommand([...dial, place], {}))
+        .to.have.property("listen")
+        .that.has.property("port", 0);
+    for (const place of ["x", "00", ":0", "http://localhost:5000", "05000"])
       expect(problemsOf(() => readCommand([...dial, place], {}))).to.deep.equal(
-        [`--listen must be a port or host:port, got "${place}".`],
+        [
+          `--listen must be a port or host:port, got "${place}". Port 0 is any free one.`,
+        ],
       );
+  });
+
+  it("dials to a hidden server by its long name too", () => {
+    for (const name of [
+      "pi",
+      "pi.rendezvous.internal",
+      "pi.Rendezvous.Internal",
+    ])
+      expect(readCommand(["dial", "https://x", name, "22"], {})).to.include({
+        id: "pi",
+      });
+    for (const name of [
+      "pi.example.com",
+      "rendezvous.internal",
+      "a.b.rendezvous.internal",
+    ])
+      expect(
+        problemsOf(() => readCommand(["dial", "https://x", name, "22"], {})),
+      ).to.have.length(1);
+  });
+
+  for (const [flags, problem] of [
+    [
+      ["--spare", "1", "--spare", "2"],
+      "--spare was given twice. Give it once.",
+    ],
+    [["--tcp", "-1"], '--tcp needs a value after it, got "-1".'],
+    [["--tcp"], "--tcp needs a value after it."],
+    [["--ca", "--verbose"], '--ca needs a value after it, got "--verbose".'],
+    [["--verbose=yes"], "--verbose takes no value."],
+    [["--spear", "1"], "There is no flag --spear. `--help` lists them."],
+    [["-x"], "There is no flag -x. `--help` lists them."],
+  ] as const) {
+    it(`says in its own words what is wrong with ${flags.join(" ")}`, () => {
+      expect(
+        problemsOf(() =>
+          readCommand(["park", URL_WITH_SECRET, "80", ...flags], {}),
+        ),
+      ).to.deep.equal([problem]);
+    });
+  }
+
+  it("refuses a relay with a path or a query, and shows no secret of it", () => {
+    for (const rest of ["/x", "/?a=b", "?rendezvous=pi", "/#x"]) {
+      const relay = `https://pi:HUNTER2@x${rest}`;
+      for (const argv of [
+        ["park", relay, "80"],
+        ["dial", relay, "pi", "22"],
+        ["issue", "pi", "--relay", relay],
+      ]) {
+        const problems = problemsOf(() => readCommand(argv, { RELAY_SECRET }));
+        expect(problems, argv.join(" ")).to.have.length(1);
+        expect(problems[0])
+          .to.include("must be a URL that ends with its host")
+          .and.not.include("HUNTER2");
+      }
+    }
+    expect(readCommand(["dial", "https://x/", "pi", "22"], {})).to.include({
+      id: "pi",
+    });
   });
 
   it("says what is missing", () => {
