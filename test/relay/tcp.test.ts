@@ -6,6 +6,13 @@ import type { AddressInfo } from "node:net";
 import { connectRaw } from "../support/raw.ts";
 import { parkHere, startRelay, type TestRelay } from "../support/relay.ts";
 import { parkRaw } from "../support/hidden.ts";
+import {
+  connectTo,
+  echo,
+  offerService,
+  reach,
+  visit,
+} from "../support/streams.ts";
 import { afterThisTest } from "../support/cleanup.ts";
 
 async function echoService(): Promise<{ host: string; port: number }> {
@@ -82,6 +89,19 @@ describe("a TCP visit", () => {
     socket.send(Buffer.alloc(0));
     const [code] = (await once(socket, "close")) as [number];
     expect(code).to.equal(1000);
+  });
+  it("that is idle keeps its tunnel until it ends, as SECURITY.md says", async () => {
+    const { relay } = await offerService(echo, {}, { spare: 1, max: 2 });
+    const page =
+      "GET /?rendezvous=pi HTTP/1.1\r\nHost: pi\r\nConnection: close\r\n\r\n";
+    const idle = await reach(relay, connectTo());
+    await reach(relay, connectTo());
+    const refusal = await (await visit(relay, page)).answer();
+    expect(refusal.status).to.equal(503);
+    expect(refusal.body).to.include('"busy"');
+    idle.socket.destroy();
+    await relay.until(() => relay.counts().idle > 0);
+    expect((await (await visit(relay, page)).answer()).status).to.equal(200);
   });
   it("takes a legacy tunnel as plain octets", async () => {
     const relay = await startRelay();
