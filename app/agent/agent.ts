@@ -32,6 +32,8 @@ const SLOW_STATUSES = new Set([401, 403, 429]);
 const MAX_BACKOFF_MILLISECONDS = 30 * 1000;
 /** How long a better way is waited for when a lesser one has carried octets in both directions. */
 const PROOF_MILLISECONDS = 3 * 1000;
+/** How long a tunnel may take to carry octets in both directions, after it was granted. */
+const GRANTED_MILLISECONDS = 15 * 1000;
 /** Short beside the shortest heartbeat, a second. */
 const SWEEP_MILLISECONDS = 250;
 /** How long more spare tunnels are kept than asked for, after they were all taken at once. */
@@ -269,15 +271,24 @@ export class Agent extends EventEmitter<AgentEvents> {
     return new Promise((resolve, reject) => {
       const tunnel = this.#receive(parked, {
         proved: () => {
+          clearTimeout(deadline);
           resolve(tunnel);
         },
         lost: () => {
-          reject(new ParkError("it carried octets in one direction only"));
+          clearTimeout(deadline);
+          reject(
+            new ParkError(
+              tunnel.strange
+                ? "what was granted is no tunnel"
+                : "it carried octets in one direction only",
+            ),
+          );
         },
       });
       const giveUp = (): void => {
         tunnel.link.destroy();
       };
+      const deadline = setTimeout(giveUp, GRANTED_MILLISECONDS);
       signal.addEventListener("abort", giveUp);
       if (signal.aborted) giveUp();
     });

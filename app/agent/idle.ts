@@ -35,6 +35,8 @@ export class IdleTunnel implements Receiver {
   heardAt = performance.now();
   /** The relay has pinged, and so can claim it. */
   proved = false;
+  /** Something came before the first ping: whoever answered is no relay. */
+  strange = false;
   /** What to do about a tunnel on a way that is not known yet; its second ping is answered by keep(). */
   readonly #prove: (() => void) | undefined;
   /** It has asked for the second ping. */
@@ -68,6 +70,12 @@ export class IdleTunnel implements Receiver {
         this.#pinged(nonce);
         return;
       }
+    }
+    if (!this.proved) {
+      this.strange = true;
+      this.link.destroy();
+      this.#lose();
+      return;
     }
     this.#over = true;
     this.link.pause();
