@@ -45,7 +45,8 @@ export async function startRouter(
       const head = seen.slice(0, end);
       const kind = kindOf(head);
       asked.push(kind);
-      if (end < seen.length) client.unshift(Buffer.from(seen.slice(end), "latin1"));
+      if (end < seen.length)
+        client.unshift(Buffer.from(seen.slice(end), "latin1"));
       treatClient(client, relay, head, treat(kind, head));
     };
     client.on("data", read);
@@ -92,12 +93,16 @@ function treatClient(
     else client.end(treatment.answer, "latin1");
     return;
   }
-  const server = connect({ port: relay, host: "127.0.0.1", allowHalfOpen: true });
+  const server = connect({
+    port: relay,
+    host: "127.0.0.1",
+    allowHalfOpen: true,
+  });
   server.on("error", () => client.destroy());
   server.on("close", () => client.destroy());
   client.on("close", () => server.destroy());
   server.write(typeof treatment === "object" ? treatment.head : head, "latin1");
   server.pipe(client);
-  if (treatment === "deaf") client.resume();
+  if (treatment === "deaf") client.resume().on("end", () => server.end());
   else client.pipe(server);
 }
