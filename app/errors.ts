@@ -200,9 +200,15 @@ const FAILURES = {
     challenge: ["Proxy-Authenticate", 'Basic realm="rendezvous"'],
     proxyStatus: "http_request_denied",
   },
+  token_wanted: {
+    status: 401,
+    text: "The token is missing. Send it as Authorization: Bearer TOKEN, or add ?response=TOKEN.",
+    challenge: ["WWW-Authenticate", 'Bearer realm="rendezvous"'],
+    proxyStatus: "http_request_denied",
+  },
   early_data: {
     status: 409,
-    text: "Octets came before the answer to CONNECT. Wait for the 200 first.",
+    text: "Octets came before the answer. Wait for the 200 or the 101 first.",
     diagnostic: "wait for response to CONNECT before sending data",
     proxyStatus: "http_request_error",
   },

@@ -197,6 +197,8 @@ function readUpgrade(
   if (form === "websocket" && !offered.includes(PTTH)) return "upgrade_wanted";
   if (form === "websocket" && !isHandshake(fields)) return "bad_request";
   const claim = readClaim(request, target.slice(PARK_PATH.length));
+  // 407 is for proxies, which only CONNECT asks for (RFC 9110 15.5.8).
+  if (claim === "missing_token") return "token_wanted";
   return typeof claim === "string" ? claim : { form, ...claim };
 }
 
