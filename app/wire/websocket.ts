@@ -48,7 +48,10 @@ export class WebSocketPipe implements BeatingPipe {
     const heard = (): void => {
       this.heardAt = performance.now();
     };
-    socket.on("error", () => undefined);
+    // A frame that is none; ws has sent its close then.
+    socket.on("error", () => {
+      this.#fail();
+    });
     socket.on("ping", heard).on("pong", heard);
     socket.on("message", (octets: Buffer, isBinary) => {
       heard();
@@ -56,6 +59,7 @@ export class WebSocketPipe implements BeatingPipe {
     });
     socket.on("close", (code) => {
       clearTimeout(this.#closing);
+      if (this.over) return;
       this.over = true;
       const clean = (code === CLEAN || code === NO_CODE) && !this.#broken;
       if (clean) this.#tellEnd();
@@ -137,8 +141,8 @@ export class WebSocketPipe implements BeatingPipe {
   #take(octets: Buffer, isBinary: boolean): void {
     if (this.#broken) return;
     if (!isBinary) {
-      this.#broken = true;
       this.#socket.close(UNSUPPORTED, "binary messages only");
+      this.#fail();
       return;
     }
     if (this.#closing !== undefined) this.#closing.refresh();
@@ -148,6 +152,18 @@ export class WebSocketPipe implements BeatingPipe {
       this.receiver.data(octets);
     }
     if (this.#endTold && this.#ended) this.#socket.close(CLEAN);
+  }
+
+  /** It is of no use any more, though the other side may take its time to close. */
+  #fail(): void {
+    if (this.over) return;
+    this.over = true;
+    this.#broken = true;
+    clearTimeout(this.#closing);
+    this.#closing = setTimeout(() => {
+      this.#socket.terminate();
+    }, CLOSING_MILLISECONDS);
+    this.receiver.gone(false);
   }
 
   #tellEnd(): void {
