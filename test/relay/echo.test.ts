@@ -1,0 +1,63 @@
+// The relay's echo: what shows to anybody that a way carries octets in both directions.
+import { expect } from "chai";
+import { proveEcho } from "../../app/client/search.ts";
+import { WAYS } from "../../app/protocol.ts";
+import { afterThisTest } from "../support/cleanup.ts";
+import { advanceClock } from "../support/clock.ts";
+import { startRelay } from "../support/relay.ts";
+import {
+  connectTcp,
+  connectTo,
+  data,
+  final,
+  reach,
+} from "../support/streams.ts";
+
+const ECHO = connectTo("rendezvous.internal:7");
+
+describe("the relay's echo", () => {
+  for (const way of WAYS) {
+    it(`gives back what it gets, by ${way}, without a tunnel`, async () => {
+      const relay = await startRelay();
+      const { signal } = new AbortController();
+      await proveEcho(way, { url: new URL(relay.url) }, signal);
+      expect(relay.counts().tunnels).to.equal(0);
+    });
+  }
+
+  it("ends when its visitor does, and not before", async () => {
+    const relay = await startRelay();
+    const plain = await reach(relay, ECHO);
+    plain.write("hello");
+    await plain.take("hello");
+    plain.write("again").socket.end();
+    await plain.take("again");
+    await plain.end();
+    const capsules = await reach(relay, connectTcp("rendezvous.internal/7"));
+    capsules.write(data("hello") + final());
+    await capsules.take("hello");
+    await capsules.take(final());
+  });
+
+  it("is cut after a megabyte, and after a quarter of an hour", async () => {
+    const relay = await startRelay();
+    const long = await reach(relay, ECHO);
+    const block = Buffer.alloc(64 * 1024);
+    const more = setInterval(() => long.write(block), 1);
+    afterThisTest(() => {
+      clearInterval(more);
+    });
+    expect(await long.close()).to.equal("reset");
+    clearInterval(more);
+    const old = await reach(relay, ECHO);
+    advanceClock(16 * 60 * 1000);
+    expect(await old.close()).to.equal("reset");
+  });
+
+  it("answers no other port of its name", async () => {
+    const relay = await startRelay();
+    const asked = reach(relay, connectTo("rendezvous.internal:8"));
+    const reason: unknown = await asked.catch((error: unknown) => error);
+    expect(String(reason)).to.match(/no stream: HTTP\/1\.1 4\d\d /);
+  });
+});
