@@ -36,19 +36,17 @@ export async function startForwardProxy(): Promise<ForwardProxy> {
       client.pipe(server).pipe(client);
     });
   });
-  setForThisTest("http_proxy", `http://127.0.0.1:${port}`);
-  setForThisTest("no_proxy", "");
+  const former = process.env;
+  const proxy = `http://127.0.0.1:${port}`;
+  const set = {
+    http_proxy: proxy,
+    HTTP_PROXY: proxy,
+    no_proxy: "",
+    NO_PROXY: "",
+  };
+  process.env = { ...former, ...set };
+  afterThisTest(() => {
+    process.env = former;
+  });
   return { asked };
-}
-
-/** The small letters count before the large ones. */
-function setForThisTest(name: string, value: string): void {
-  for (const one of [name, name.toUpperCase()]) {
-    const former = process.env[one];
-    process.env[one] = value;
-    afterThisTest(() => {
-      if (former === undefined) delete process.env[one];
-      else process.env[one] = former;
-    });
-  }
 }
