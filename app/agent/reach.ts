@@ -57,7 +57,7 @@ export class ParkError extends Error {
   readonly location: string | undefined;
 
   constructor(message: string, cause?: HandoverError) {
-    super(message);
+    super(message, { cause });
     this.status = cause?.refusal?.status;
     this.location = cause?.refusal?.location;
     this.isFinal = isVerdict(cause?.refusal?.code);

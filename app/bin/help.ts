@@ -11,8 +11,9 @@ const HELP: Readonly<Record<string, string>> = {
     rendezvous issue ID --relay https://relay.example.com        make the secret of an id
     rendezvous park https://ID:SECRET@relay.example.com 8080     serve localhost:8080 through the relay
     rendezvous dial https://relay.example.com ID 22              stdin and stdout to port 22 of ID, for ssh and scripts
+    rendezvous doctor https://relay.example.com                  what gets through to the relay
 
-\`rendezvous help issue\`, \`help park\` and \`help dial\` say more.`,
+\`rendezvous help issue\`, \`help park\`, \`help dial\` and \`help doctor\` say more.`,
 
   issue: `rendezvous issue ID [--relay URL] [--json]
 
@@ -56,4 +57,20 @@ Reaches a TCP port that the agent of ID offers: over stdin and stdout, or on a l
     --ca FILE            trust the certificates in this PEM file
 
 Exit codes: 0 the stream ended, 1 it was cut or cannot be written to stdout, 2 wrong usage, 3 the relay or the agent refused, 4 the relay cannot be reached.`,
+
+  doctor: `rendezvous doctor [URL] [options]
+
+    rendezvous doctor https://relay.example.com
+    rendezvous doctor https://pi:SECRET@relay.example.com --idle 60
+
+Tells what gets through to a relay: the ways to dial, and with an id and its secret the ways to park, round trip, streams,
+large heads, clocks, and what agent and dial will use. The first thing to run when something fails. URL is RENDEZVOUS_URL if left out.
+
+    --idle SECONDS       keep a silent stream open for so long by each way that works, and say when it was cut
+    --secret-file FILE   read the secret here instead of from the URL (or RENDEZVOUS_SECRET_FILE)
+    --ca FILE            trust the certificates in this PEM file
+    --json               all of it as one document: {"relay","outcome","use","dial","park","checks":{...}}
+
+HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured. It takes 15 s at most, and the seconds of --idle.
+Exit codes: 0 a way works (to dial, and to park where that is tested), 2 wrong usage, 3 refused, or no way works, 4 the relay cannot be reached.`,
 };

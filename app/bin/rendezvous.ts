@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The program for everybody but the relay: issue | park | dial.
+// The program for everybody but the relay: issue | park | dial | doctor.
 import { existsSync } from "node:fs";
 import process from "node:process";
 import { park } from "../agent/agent.ts";
@@ -10,6 +10,7 @@ import { issue } from "../issue.ts";
 import { SettingsError } from "../relay/options.ts";
 import { VERSION } from "../version.ts";
 import { runDial } from "./dial.ts";
+import { runDoctor } from "./doctor.ts";
 import { help } from "./help.ts";
 import { complain, say } from "./print.ts";
 
@@ -51,6 +52,9 @@ function run(command: Command): void {
       break;
     case "dial":
       runDial(command);
+      break;
+    case "doctor":
+      runDoctor(command);
   }
 }
 

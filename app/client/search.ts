@@ -103,7 +103,7 @@ export async function proveEcho(
 }
 
 /** Resolves when a pipe has given back what it was given. */
-function echo(pipe: Pipe, nonce: Buffer): Promise<void> {
+export function echo(pipe: Pipe, nonce: Buffer): Promise<void> {
   return new Promise((resolve, reject) => {
     let came = Buffer.alloc(0);
     const fail = (): void => {

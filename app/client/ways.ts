@@ -40,8 +40,9 @@ export class DialError extends Error {
   constructor(
     message: string,
     refusal?: Pick<Refusal, "status" | "code" | "location"> | DialError,
+    cause?: HandoverError,
   ) {
-    super(message);
+    super(message, { cause });
     this.status = refusal?.status;
     this.code = refusal?.code;
     this.location = refusal?.location;
@@ -80,6 +81,7 @@ export async function goBy(
         ? message
         : `${message}, and does not look like a rendezvous relay`,
       refusal,
+      error,
     );
   }
 }

@@ -57,6 +57,12 @@ function isOurs(
   );
 }
 
+/** How many routers have said in X-Forwarded-For whom they saw, and clients whom they pretend to be. */
+export function forwardedCount(request: RequestHead): number {
+  return entries(request, "x-forwarded-for").filter((entry) => entry !== "")
+    .length;
+}
+
 /** The id that the router in front gave the request, when there is a router and the id is harmless. */
 export function requestIdOf(
   request: RequestHead,

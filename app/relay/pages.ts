@@ -12,11 +12,17 @@ import type { Logger } from "pino";
 import { escapeHtml, tellFailure, type FailureCode } from "../errors.ts";
 import { MAX_HEAD_OCTETS } from "../wire/head.ts";
 import { UNOWNED, Link } from "../wire/link.ts";
+import { VERSION } from "../version.ts";
 import type { Carrier } from "./exchange.ts";
+
+/** Pieces of a streamed answer, and how far apart they are: enough to tell a router that keeps them back. */
+const PIECES = 5;
+const PIECE_MILLISECONDS = 100;
 
 export interface PagesOptions {
   readonly parameter: string;
   readonly baseDomain: string | undefined;
+  readonly trustProxy: number;
   /** Whether the relay is on its way out. */
   readonly draining: () => boolean;
 }
@@ -26,17 +32,24 @@ export class Pages {
   readonly #server: Server;
   /** The pages' ends of connections; their close takes them out. */
   readonly #open = new Set<Duplex>();
+  /** How many entries X-Forwarded-For had on a connection; gone with it. */
+  readonly #forwarded = new WeakMap<Duplex, number>();
 
   constructor(options: PagesOptions, log: Logger) {
     this.#server = createServer(
       { maxHeaderSize: MAX_PAGE_HEAD_OCTETS },
-      createApp(options, log),
+      createApp(
+        options,
+        (connection) => this.#forwarded.get(connection) ?? 0,
+        log,
+      ),
     ).on("clientError", refuseUnread);
   }
 
-  /** A connection to the pages, for one exchange. */
-  open(): Carrier {
+  /** A connection to the pages, for one exchange; `forwarded` is how many entries its X-Forwarded-For had. */
+  open(forwarded: number): Carrier {
     const [near, far]: [Duplex, Duplex] = duplexPair();
+    this.#forwarded.set(far, forwarded);
     this.#server.emit("connection", far);
     this.#open.add(far);
     far.once("close", () => this.#open.delete(far));
@@ -77,7 +90,11 @@ function refuseUnread(error: NodeJS.ErrnoException, stream: Duplex): void {
   stream.end(`${head}Connection: close\r\n\r\n${body}`);
 }
 
-function createApp(options: PagesOptions, log: Logger): express.Express {
+function createApp(
+  options: PagesOptions,
+  forwardedOn: (connection: Duplex) => number,
+  log: Logger,
+): express.Express {
   const app = express();
   // The relay itself writes X-Forwarded-*, so that these can be believed here.
   app.set("trust proxy", true);
@@ -119,6 +136,20 @@ function createApp(options: PagesOptions, log: Logger): express.Express {
     });
     response.set("Cache-Control", "no-store").redirect(303, "/");
   });
+  app.get("/-/whoami", function whoami(request, response) {
+    response.set("Cache-Control", "no-store").json({
+      relay: "rendezvous",
+      version: VERSION,
+      address: request.ip,
+      proto: request.protocol,
+      host: request.get("host") ?? "",
+      forwarded: forwardedOn(request.socket),
+      trusted: options.trustProxy,
+      now: Date.now(),
+    });
+  });
+  app.get("/-/stream", streamDown);
+  app.post("/-/stream", streamUp);
   app.use(function missing(request, response) {
     tell(request, response, "not_found");
   });
@@ -146,6 +177,34 @@ function createApp(options: PagesOptions, log: Logger): express.Express {
   };
   app.use(broken);
   return app;
+}
+
+/** A few small pieces, one after the other. */
+function streamDown(_request: Request, response: Response): void {
+  response.set("Cache-Control", "no-store").type("text");
+  let sent = 0;
+  const send = (): void => {
+    sent++;
+    if (sent < PIECES) response.write(`${String(sent)}\n`);
+    else response.end(`${String(sent)}\n`);
+  };
+  const timer = setInterval(send, PIECE_MILLISECONDS);
+  response.once("close", () => {
+    clearInterval(timer);
+  });
+  response.once("finish", () => {
+    clearInterval(timer);
+  });
+  send();
+}
+
+/** Answers the first octets of a body, and does not wait for its end. */
+function streamUp(request: Request, response: Response): void {
+  const answer = (): void => {
+    if (response.headersSent) return;
+    response.set("Cache-Control", "no-store").type("text").send("1\n");
+  };
+  request.once("data", answer).once("end", answer);
 }
 
 function tell(

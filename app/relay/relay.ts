@@ -7,7 +7,7 @@ import { adopts } from "../wire/adopt.ts";
 import type { RequestHead } from "../wire/head.ts";
 import { Link, UNOWNED, acceptLink } from "../wire/link.ts";
 import { Auth } from "./auth.ts";
-import { clientOf, requestIdOf } from "./client.ts";
+import { clientOf, forwardedCount, requestIdOf } from "./client.ts";
 import { Connection } from "./connection.ts";
 import { Echoes } from "./echo.ts";
 import { Exchange } from "./exchange.ts";
@@ -164,7 +164,7 @@ export function createRelay(
       connection,
       request,
       head: requestHead(request, seen, client, true, options),
-      carrier: pages.open(),
+      carrier: pages.open(forwardedCount(request)),
       cookie: undefined,
       options: ownOptions,
       events: {

@@ -45,6 +45,10 @@ export interface Refusal {
   readonly who: string;
   readonly byProxy: boolean;
   readonly status: number;
+  /** The words beside the status. */
+  readonly reason: string;
+  /** What the answerer calls itself: its Server field. */
+  readonly server: string | undefined;
   /** Of a problem document (RFC 9457) with a code of its own. */
   readonly code: string | undefined;
   readonly detail: string | undefined;
@@ -306,12 +310,20 @@ async function readRefusal(
     ...answerer,
     ...readProblem(text),
     status: answer.statusCode ?? 0,
+    reason: answer.statusMessage ?? "",
+    server: serverOf(answer),
     location: answer.headers.location,
   };
   return new HandoverError(
     refusal.detail ?? `${refusal.who} answered ${String(refusal.status)}`,
     refusal,
   );
+}
+
+/** What an answerer calls itself. */
+export function serverOf({ headers }: IncomingMessage): string | undefined {
+  const { server } = headers as Readonly<Record<string, unknown>>;
+  return typeof server === "string" ? server : undefined;
 }
 
 async function readText(

@@ -90,8 +90,11 @@ export function openRequest(
     : httpRequest(options);
 }
 
-/** @throws RangeError for a proxy that cannot be spoken to */
-function proxyFor(url: URL): string {
+/**
+ * The proxy on the way to a URL that the environment names, or an empty text.
+ * @throws RangeError for a proxy that cannot be spoken to
+ */
+export function proxyFor(url: URL): string {
   const proxy = getProxyForUrl(url.href);
   if (proxy === "" || (/^https?:/i.test(proxy) && URL.canParse(proxy)))
     return proxy;
