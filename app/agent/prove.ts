@@ -1,5 +1,5 @@
 // Whether an id can park by one way: a tunnel that carries octets in both directions, and is let go at once.
-import type { Way } from "../protocol.ts";
+import { decodeSecret, type Way } from "../protocol.ts";
 import type { Address } from "../wire/outbound.ts";
 import { VERSION } from "../version.ts";
 import { IdleTunnel } from "./idle.ts";
@@ -12,10 +12,22 @@ export interface Proving {
 }
 
 /**
+ * How to prove a way for an id.
+ * @throws RangeError for a secret that cannot be
+ */
+export function createProof(
+  id: string,
+  secret: string,
+): (way: Way, relay: Address, proving: Proving) => Promise<void> {
+  const identity = { id, key: decodeSecret(secret) };
+  return (way, relay, proving) => provePark(way, relay, identity, proving);
+}
+
+/**
  * Parks one tunnel, and resolves when pings have come and pongs have arrived. No visitor ever gets it: the last pong is not sent.
  * @throws ParkError
  */
-export async function provePark(
+async function provePark(
   way: Way,
   relay: Address,
   identity: Identity,

@@ -1,6 +1,6 @@
 // `rendezvous doctor`: what stands between here and a relay, a line for each finding, or one document.
 import process from "node:process";
-import { provePark } from "../agent/prove.ts";
+import { createProof } from "../agent/prove.ts";
 import {
   diagnose,
   type Conclusion,
@@ -8,7 +8,6 @@ import {
 } from "../client/doctor.ts";
 import type { Finding } from "../client/finding.ts";
 import type { Command } from "../command.ts";
-import { decodeSecret } from "../protocol.ts";
 import { say } from "./print.ts";
 
 type DoctorCommand = Extract<Command, { command: "doctor" }>;
@@ -20,19 +19,16 @@ const CHECK_WIDTH = 16;
 
 /** @throws RangeError for a secret that cannot be */
 export function runDoctor(command: DoctorCommand): void {
-  const { ca, idleSeconds, json } = command;
+  const { ca, idleSeconds, json, login } = command;
   const url = new URL(command.relay.origin);
-  const park = parking(command);
+  const park =
+    login === undefined ? undefined : createProof(login.id, login.secret);
   const options = { relay: { url, ca }, idleSeconds, park };
+  // Whoever has read enough has gone: `| head`.
+  process.stdout.on("error", () => process.exit());
   void (json ? document(options) : lines(options)).then(({ outcome }) => {
     process.exitCode = EXITS[outcome];
   });
-}
-
-function parking({ login }: DoctorCommand): DoctorOptions["park"] {
-  if (login === undefined) return undefined;
-  const identity = { id: login.id, key: decodeSecret(login.secret) };
-  return (way, relay, told) => provePark(way, relay, identity, told);
 }
 
 async function lines(options: DoctorOptions): Promise<Conclusion> {

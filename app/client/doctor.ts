@@ -16,9 +16,11 @@ import {
   type Route,
 } from "./measure.ts";
 import {
+  DEADLINES,
   refusalWords,
   textOf,
   tryWay,
+  type Deadlines,
   type Result,
   type Told,
   type Trial,
@@ -30,8 +32,6 @@ import {
   type Whoami,
 } from "./whoami.ts";
 
-/** How long name, connection, TLS and the first answer may take together. */
-const REACH_MILLISECONDS = 4 * 1000;
 /** A certificate that ends sooner has not been renewed as it should. */
 const CERTIFICATE_DAYS = 14;
 const DAY_MILLISECONDS = 24 * 60 * 60 * 1000;
@@ -43,6 +43,7 @@ export interface DoctorOptions {
     ((way: Way, relay: Address, told: Told) => Promise<void>) | undefined;
   /** How long to keep a silent stream open by each way that works; left out, silence is not tested. */
   readonly idleSeconds?: number | undefined;
+  readonly deadlines?: Deadlines | undefined;
 }
 
 /** What it comes to. */
@@ -56,20 +57,22 @@ export interface Conclusion {
 
 /** Examines a relay. Findings are told as soon as they are there, in the order in which they are to be read. */
 export async function diagnose(
-  { relay, park, idleSeconds }: DoctorOptions,
+  { relay, park, idleSeconds, deadlines = DEADLINES }: DoctorOptions,
   tell: (finding: Finding) => void,
 ): Promise<Conclusion> {
-  const reached = await reach(relay, tell);
+  const reached = await reach(relay, deadlines.answer, tell);
   if ("outcome" in reached) return reached;
   const { route, answer } = reached;
   const whoami = readWhoami(answer);
   tell(relayFinding(answer, whoami));
 
-  const dialing = tryAll((way, told) => proveDial(way, route.relay, told));
+  const dialing = tryAll(deadlines, (way, told) =>
+    proveDial(way, route.relay, told),
+  );
   const parking =
     park === undefined
       ? undefined
-      : tryAll((way, told) => park(way, route.relay, told));
+      : tryAll(deadlines, (way, told) => park(way, route.relay, told));
   const measuring =
     whoami === undefined
       ? []
@@ -106,15 +109,16 @@ function untried(check: string, words: string): Finding {
 /** The relay, by whatever leads there: name, connection, TLS, a redirect to https. */
 async function reach(
   relay: Address,
+  milliseconds: number,
   tell: (finding: Finding) => void,
   isRedirected = false,
 ): Promise<{ route: Route; answer: Answer } | Conclusion> {
   const { url } = relay;
   try {
     const proxy = proxyFor(url);
-    if (proxy === "") tell(await resolveName(url));
+    if (proxy === "") tell(await resolveName(url, milliseconds));
     else tell(proxyFinding(new URL(proxy)));
-    const { answer, plainly } = await askWhoami(relay);
+    const { answer, plainly } = await askWhoami(relay, milliseconds);
     if (url.protocol === "https:") tell(tlsFinding(answer.secured));
     const secure = secureOf(url, answer);
     if (secure === undefined || isRedirected)
@@ -126,7 +130,7 @@ async function reach(
       words,
       facts: { to: secure.origin },
     });
-    return await reach({ ...relay, url: secure }, tell, true);
+    return await reach({ ...relay, url: secure }, milliseconds, tell, true);
   } catch (error) {
     const stage = error instanceof AskError ? error.stage : "address";
     const words = explain(error instanceof AskError ? error.cause : error);
@@ -138,7 +142,10 @@ async function reach(
   }
 }
 
-async function resolveName({ hostname }: URL): Promise<Finding> {
+async function resolveName(
+  { hostname }: URL,
+  milliseconds: number,
+): Promise<Finding> {
   const host = hostname.replace(/^\[(.*)\]$/, "$1");
   const check = "address";
   if (isIP(host) !== 0) return { check, mark: "ok", words: host };
@@ -146,7 +153,7 @@ async function resolveName({ hostname }: URL): Promise<Finding> {
   const late = new Promise<never>((_resolve, reject) => {
     giveUp = setTimeout(() => {
       reject(new Error(`no name server says where ${host} is`));
-    }, REACH_MILLISECONDS);
+    }, milliseconds);
   });
   try {
     const found = await Promise.race([lookup(host, { all: true }), late]);
@@ -174,8 +181,9 @@ function proxyFinding({ protocol, host }: URL): Finding {
 /** A proxy that allows no CONNECT to a port may still pass ordinary requests on. */
 async function askWhoami(
   relay: Address,
+  milliseconds: number,
 ): Promise<{ answer: Answer; plainly: boolean }> {
-  const asking = { path: WHOAMI_PATH, milliseconds: REACH_MILLISECONDS };
+  const asking = { path: WHOAMI_PATH, milliseconds };
   const answer = await ask(relay, { ...asking, plainly: false });
   if (!answer.byProxy || !canGoPlainly(relay))
     return { answer, plainly: false };
@@ -254,9 +262,10 @@ async function proveDial(way: Way, relay: Address, told: Told): Promise<void> {
 }
 
 function tryAll(
+  deadlines: Deadlines,
   go: (way: Way, told: Told) => Promise<void>,
 ): readonly (readonly [Way, Promise<Trial>])[] {
-  return WAYS.map((way) => [way, tryWay((told) => go(way, told))]);
+  return WAYS.map((way) => [way, tryWay((told) => go(way, told), deadlines)]);
 }
 
 async function tellAll(

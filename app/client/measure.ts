@@ -22,6 +22,8 @@ const HEAD_KIB = [8, 16, 32, 60];
 const REST_OF_HEAD_OCTETS = 512;
 const ECHOES = 5;
 const ECHOES_MILLISECONDS = 1500;
+/** How long a relay's tunnels are silent, unless it was told otherwise. */
+const HEARTBEAT_SECONDS = 25;
 const NONCE_OCTETS = 16;
 /** How long an echo may take after a long silence. */
 const AFTERWARDS_MILLISECONDS = 3 * 1000;
@@ -46,9 +48,15 @@ export async function openEcho(
   };
   signal.addEventListener("abort", giveUp);
   if (signal.aborted) giveUp();
-  await echo(pipe, nonce());
-  signal.removeEventListener("abort", giveUp);
-  return pipe;
+  try {
+    await echo(pipe, nonce());
+    return pipe;
+  } catch (error) {
+    pipe.reset();
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", giveUp);
+  }
 }
 
 export async function measureDownload(route: Route): Promise<Finding> {
@@ -170,7 +178,7 @@ export async function measureSilence(
       return {
         check,
         mark: "warn",
-        words: `cut after ${cut} s of silence`,
+        words: `cut after ${cut} s of silence${lasted < HEARTBEAT_SECONDS ? "; let HEARTBEAT_SECONDS of the relay be less" : ""}`,
         facts: { survived: false, seconds: Number(cut) },
       };
     const speaks = await within(AFTERWARDS_MILLISECONDS, pipe);

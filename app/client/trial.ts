@@ -1,10 +1,15 @@
 // One way tried: whether it is granted, and whether octets then go there and back. Each step has a deadline.
 import { HandoverError, type Refusal } from "../wire/handover.ts";
 
-/** How long a way may take to be granted or refused. */
-const ANSWER_MILLISECONDS = 4 * 1000;
-/** How long octets may take to come back once it is granted: what agent and dial wait too. */
-const PROOF_MILLISECONDS = 3 * 1000;
+/** In milliseconds. */
+export interface Deadlines {
+  /** How long a way may take to be granted or refused, and the relay to answer at all. */
+  readonly answer: number;
+  /** How long octets may take to come back once it is granted: as long as agent and dial wait for a better way. */
+  readonly proof: number;
+}
+
+export const DEADLINES: Deadlines = { answer: 4 * 1000, proof: 3 * 1000 };
 
 export type Result = "yes" | "no" | "half duplex" | "hung";
 
@@ -25,7 +30,10 @@ export interface Told {
 }
 
 /** Goes one way. Whatever becomes of it is a result, in time. */
-export function tryWay(go: (told: Told) => Promise<void>): Promise<Trial> {
+export function tryWay(
+  go: (told: Told) => Promise<void>,
+  { answer, proof }: Deadlines,
+): Promise<Trial> {
   return new Promise((resolve) => {
     const began = performance.now();
     const attempt = new AbortController();
@@ -39,15 +47,11 @@ export function tryWay(go: (told: Told) => Promise<void>): Promise<Trial> {
       setTimeout(() => {
         settle({ result, words: `${words} within ${String(after / 1000)} s` });
       }, after);
-    let deadline = late("hung", "no answer", ANSWER_MILLISECONDS);
+    let deadline = late("hung", "no answer", answer);
     const granted = (): void => {
       isGranted = true;
       clearTimeout(deadline);
-      deadline = late(
-        "half duplex",
-        "granted, but nothing came back",
-        PROOF_MILLISECONDS,
-      );
+      deadline = late("half duplex", "granted, but nothing came back", proof);
     };
     go({ granted, signal: attempt.signal }).then(
       () => {

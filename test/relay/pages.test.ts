@@ -1,5 +1,6 @@
 // The relay's own pages, and that they stay out of the way of hidden servers' answers.
 import { expect } from "chai";
+import { once } from "node:events";
 import { connectRaw } from "../support/raw.ts";
 import { startRelay } from "../support/relay.ts";
 import { OK, answered, get } from "../support/visits.ts";
@@ -47,6 +48,70 @@ describe("the relay's own pages", () => {
     expect(missing.body).to.include('"code":"not_found"');
     visitor.write(get("/nowhere", "Accept: text/html\r\n"));
     expect((await visitor.answer()).body).to.match(/^<!doctype html>/);
+  });
+
+  it("tell a visitor who he is, as far as the routers in front are trusted", async () => {
+    for (const [trustProxy, address, proto] of [
+      [0, "127.0.0.1", "http"],
+      [1, "192.0.2.2", "https"],
+    ] as const) {
+      const relay = await startRelay({ trustProxy });
+      const visitor = await connectRaw(relay.port);
+      visitor.write(
+        get(
+          "/-/whoami",
+          "X-Forwarded-For: 192.0.2.1, 192.0.2.2\r\nX-Forwarded-Proto: https\r\n",
+        ),
+      );
+      const { status, fields, body } = await visitor.answer();
+      expect(status).to.equal(200);
+      expect(fields).to.include({ "cache-control": "no-store" });
+      const { now, version, host, ...rest } = JSON.parse(body) as Record<
+        string,
+        unknown
+      >;
+      expect(rest).to.deep.equal({
+        relay: "rendezvous",
+        address,
+        proto,
+        forwarded: 2,
+        trusted: trustProxy,
+      });
+      expect(version).to.match(/^\d+\.\d+\.\d+$/);
+      expect(host).to.be.a("string");
+      expect(now).to.be.closeTo(Date.now(), 10_000);
+    }
+  });
+
+  it("stream a few pieces, and stop when nobody takes them", async () => {
+    const relay = await startRelay();
+    const answer = await fetch(`${relay.url}/-/stream`);
+    expect(answer.headers.get("cache-control")).to.equal("no-store");
+    const pieces: string[] = [];
+    const text = new TextDecoder();
+    for await (const piece of answer.body ?? [])
+      pieces.push(text.decode(piece as Uint8Array));
+    expect(pieces.join("")).to.equal("1\n2\n3\n4\n5\n");
+    expect(pieces).to.have.length.above(1);
+    const visitor = await connectRaw(relay.port);
+    visitor.write(get("/-/stream"));
+    await once(visitor.socket, "readable");
+    visitor.socket.resetAndDestroy();
+    await relay.until(() => relay.counts().pages === 0);
+  });
+
+  it("answer an upload by its first octets, and one without any", async () => {
+    const relay = await startRelay();
+    const visitor = await connectRaw(relay.port);
+    visitor.write(
+      "POST /-/stream HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
+    );
+    expect((await visitor.answer()).body).to.equal("1\n");
+    const other = await connectRaw(relay.port);
+    other.write(
+      "POST /-/stream HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+    );
+    expect((await other.answer()).status).to.equal(200);
   });
 
   it("answer HEAD, and a POST whose body nobody reads", async () => {

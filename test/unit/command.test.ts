@@ -314,4 +314,50 @@ describe("the command line", () => {
       problemsOf(() => readCommand(["park", "--spear", "1"], {})).join(),
     ).to.include("--spear");
   });
+
+  it("examines a relay, with a credential or without", () => {
+    const command = readCommand(["doctor", "https://x", "--json"], {});
+    expect(command).to.deep.include({
+      command: "doctor",
+      relay: new URL("https://x"),
+      login: undefined,
+      idleSeconds: undefined,
+      json: true,
+    });
+    const login = { id: "pi", secret: "SECRET" };
+    expect(
+      readCommand(["doctor", URL_WITH_SECRET, "--idle", "60"], {}),
+    ).to.deep.include({ login, idleSeconds: 60, json: false });
+    expect(
+      readCommand(["doctor"], { RENDEZVOUS_URL: URL_WITH_SECRET }),
+    ).to.deep.include({ login });
+    const file = scratchFile("SECRET\n");
+    expect(
+      readCommand(["doctor", "https://pi@x", "--secret-file", file], {}),
+    ).to.deep.include({ login });
+    // The variable may be there for park.
+    expect(
+      readCommand(["doctor", "https://x"], { RENDEZVOUS_SECRET_FILE: file }),
+    ).to.deep.include({ login: undefined });
+  });
+
+  it("says everything that is wrong about an examination at once", () => {
+    const wrong = [
+      [[], "Name the relay"],
+      [["https://x", "8080"], "Name the relay"],
+      [["relay.example.com"], "The relay must be a URL"],
+      [["https://pi@x"], "The secret is missing"],
+      [["https://:SECRET@x"], "must have the id before its host"],
+      [["https://p.i:SECRET@x"], "The id must be one DNS label"],
+      [["https://x", "--secret-file", scratchFile("S")], "must have the id"],
+      [["https://x", "--idle", "0"], "--idle must be a number of seconds"],
+      [["https://x", "--idle", "851"], "--idle must be a number of seconds"],
+      [["https://x", "--ca", "/none"], "/none cannot be read"],
+    ] as const;
+    for (const [argv, words] of wrong)
+      expect(
+        problemsOf(() => readCommand(["doctor", ...argv], {})).join("\n"),
+        argv.join(" "),
+      ).to.include(words);
+  });
 });
