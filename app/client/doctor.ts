@@ -2,6 +2,7 @@
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import { WAYS, type Way } from "../protocol.ts";
+import { readProblem } from "../wire/handover.ts";
 import { canGoPlainly, proxyFor, type Address } from "../wire/outbound.ts";
 import { AskError, ask, type Answer, type Secured } from "./ask.ts";
 import type { Finding } from "./finding.ts";
@@ -137,7 +138,7 @@ async function reach(
     tell({ check: stage, mark: "no", words });
     return {
       outcome: "unreachable",
-      words: `${url.host} cannot be reached: ${words}`,
+      words: `nothing is to be reached at ${url.host}: ${words}`,
     };
   }
 }
@@ -235,12 +236,17 @@ function relayFinding(answer: Answer, whoami: Whoami | undefined): Finding {
       facts: { version },
     };
   }
-  const { status, server } = answer;
+  const { status, server = null } = answer;
+  const problem = readProblem(answer.text);
+  const words = refusalWords({ ...answer, ...problem });
   return {
     check,
     mark: "no",
-    words: `${refusalWords(answer)}: this is no rendezvous relay, or none gets our request`,
-    facts: { status, server: server ?? null },
+    words:
+      problem.code === undefined
+        ? `${words}: this is no rendezvous relay, or none gets our request`
+        : words,
+    facts: { status, server },
   };
 }
 
@@ -251,6 +257,8 @@ function explain(error: unknown): string {
   const words = textOf(error);
   if (/SELF_SIGNED|UNABLE_TO_(GET|VERIFY)/.test(code))
     return `${words}; --ca FILE trusts a certificate of your own`;
+  if (/wrong version number|packet length too long/.test(words))
+    return "it speaks no TLS; begin the URL with http://";
   return words;
 }
 
@@ -328,11 +336,16 @@ function wordsFor(dialed: Trials, parked: Trials | undefined): string {
     return `agent and dial will use ${dial}${whyNot(dialed, dial)}`;
   const both = dial === undefined && park === undefined;
   if (parked === undefined || (both && !isDenied(parked)))
-    return "no way gets through, neither for dial nor for the agent: the router in front must pass Upgrade on, or there is no relay";
+    return `no way gets through, neither for dial nor for the agent${isStripped(dialed) ? "; let the router in front pass Upgrade and Connection on" : ""}`;
   const agent = isDenied(parked)
     ? "the relay does not take this id and secret"
     : told("the agent", park, parked);
   return `${agent}; ${told("dial", dial, dialed)}`;
+}
+
+/** The relay has got a request for an upgrade without what it is to be upgraded to. */
+function isStripped(trials: Trials): boolean {
+  return [...trials.values()].some(({ code }) => code === "upgrade_wanted");
 }
 
 /** The relay itself has refused the credential. */

@@ -106,7 +106,7 @@ export async function measureHead(route: Route): Promise<Finding> {
     .filter(({ size }) => failed === undefined || size < failed.size)
     .at(-1)?.size;
   const passes =
-    largest === undefined ? "none that is large" : `${String(largest)} KiB`;
+    largest === undefined ? "less than 8 KiB" : `${String(largest)} KiB`;
   return {
     check: "request head",
     mark: failed === undefined ? "ok" : "warn",

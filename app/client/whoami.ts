@@ -49,9 +49,11 @@ export function clockFinding(
 ): Finding {
   const seconds = Number(((now - (leftAt + cameAt) / 2) / 1000).toFixed(1));
   const apart = Math.abs(seconds);
+  // Nobody knows which way took how long.
+  const unsure = 1 + (cameAt - leftAt) / 2000;
   const which = seconds > 0 ? "ahead of" : "behind";
   const words =
-    apart < 1
+    apart < unsure
       ? "the same as here"
       : `the relay's is ${String(apart)} s ${which} this one`;
   const harm =

@@ -352,7 +352,8 @@ async function readText(
   return Buffer.concat(pieces).toString();
 }
 
-function readProblem(text: string): Pick<Refusal, "code" | "detail"> {
+/** The code and the words of a problem document, where a text is one of ours. */
+export function readProblem(text: string): Pick<Refusal, "code" | "detail"> {
   try {
     const problem = JSON.parse(text) as { detail?: unknown; code?: unknown };
     if (typeof problem.detail === "string" && typeof problem.code === "string")

@@ -111,7 +111,9 @@ describe("rendezvous doctor", () => {
     const nobody = await freePort();
     const gone = await doctor([`http://127.0.0.1:${nobody}`]);
     expect(gone.code).to.equal(4);
-    expect(gone.output).to.match(/^127\.0\.0\.1:\d+ cannot be reached: .+\.$/m);
+    expect(gone.output).to.match(
+      /^Nothing is to be reached at 127\.0\.0\.1:\d+: .+\.$/m,
+    );
     const unnamed = await doctor([`http://${"x".repeat(70)}`]);
     expect(unnamed.code).to.equal(4);
     expect(unnamed.output).to.match(/^no {4}address /m);
@@ -137,6 +139,20 @@ describe("rendezvous doctor", () => {
     const { code, output } = await doctor([url]);
     expect(code).to.equal(4);
     expect(output).to.match(/^no {4}TLS +.*self-signed.*--ca FILE/m);
+  });
+
+  it("says that the other scheme is meant", async () => {
+    const { tls } = await makeCertificate();
+    const secure = await startRelay({ tls });
+    const byHttp = await doctor([`http://localhost:${secure.port}`]);
+    expect(byHttp.code).to.equal(3);
+    expect(byHttp.output).to.match(
+      /^no {4}relay +400 .+This port speaks HTTPS\. Use an https: URL/m,
+    );
+    const plain = await startRelay();
+    const byHttps = await doctor([`https://127.0.0.1:${plain.port}`]);
+    expect(byHttps.code).to.equal(4);
+    expect(byHttps.output).to.match(/^no {4}TLS +.+ http:\/\//m);
   });
 
   it("follows http to https", async () => {

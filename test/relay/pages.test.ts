@@ -90,7 +90,7 @@ describe("the relay's own pages", () => {
     const pieces: string[] = [];
     const text = new TextDecoder();
     for await (const piece of answer.body ?? [])
-      pieces.push(text.decode(piece as Uint8Array));
+      pieces.push(text.decode(piece));
     expect(pieces.join("")).to.equal("1\n2\n3\n4\n5\n");
     expect(pieces).to.have.length.above(1);
     const visitor = await connectRaw(relay.port);

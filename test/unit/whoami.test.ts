@@ -74,6 +74,11 @@ describe("a relay's word on its visitor", () => {
 });
 
 describe("a relay's clock", () => {
+  it("is not found to differ by less than the answer took", () => {
+    const slow = { ...answer, leftAt: page.now - 6000, cameAt: page.now };
+    expect(clockFinding(slow, page).words).to.include("the same as here");
+  });
+
   for (const [seconds, mark, words] of [
     [0.4, "ok", "the same as here"],
     [12, "ok", "the relay's is 12 s ahead of this one; a code"],
