@@ -1,7 +1,7 @@
 // Looks at everything that stands between here and a relay: what gets through, and what agent and dial will use.
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
-import { WAYS, type Way } from "../protocol.ts";
+import { DIAL_WAYS, WAYS, type Way } from "../protocol.ts";
 import { readProblem } from "../wire/handover.ts";
 import { canGoPlainly, proxyFor, type Address } from "../wire/outbound.ts";
 import { AskError, ask, type Answer, type Secured } from "./ask.ts";
@@ -84,7 +84,7 @@ export async function diagnose(
   if (parked === undefined)
     tell(untried("park", "it takes https://ID:SECRET@relay.example.com"));
 
-  const way = bestOf(dialed);
+  const way = bestOf(DIAL_WAYS, dialed);
   const measured = await Promise.all(measuring);
   tell(
     way === undefined
@@ -313,14 +313,15 @@ async function tellSilences(
   for (const finding of await Promise.all(silences)) tell(finding);
 }
 
-function bestOf(trials: Trials): Way | undefined {
-  return WAYS.find((way) => trials.get(way)?.result === "yes");
+/** The first that works; who parks and who dials rank the ways differently. */
+function bestOf(ranked: readonly Way[], trials: Trials): Way | undefined {
+  return ranked.find((way) => trials.get(way)?.result === "yes");
 }
 
 /** What agent and dial will do: the same as they do themselves. */
 function conclude(dialed: Trials, parked: Trials | undefined): Conclusion {
-  const dial = bestOf(dialed);
-  const park = parked === undefined ? undefined : bestOf(parked);
+  const dial = bestOf(DIAL_WAYS, dialed);
+  const park = parked === undefined ? undefined : bestOf(WAYS, parked);
   const isFine =
     dial !== undefined && (parked === undefined || park !== undefined);
   const outcome = isFine ? "works" : "refused";
@@ -328,19 +329,22 @@ function conclude(dialed: Trials, parked: Trials | undefined): Conclusion {
 }
 
 function wordsFor(dialed: Trials, parked: Trials | undefined): string {
-  const dial = bestOf(dialed);
-  const park = parked === undefined ? undefined : bestOf(parked);
-  if (dial !== undefined && parked === undefined)
-    return `dial will use ${dial}${whyNot(dialed, dial)}; so, most likely, will the agent`;
-  if (dial !== undefined && dial === park)
-    return `agent and dial will use ${dial}${whyNot(dialed, dial)}`;
+  const dial = bestOf(DIAL_WAYS, dialed);
+  const park = parked === undefined ? undefined : bestOf(WAYS, parked);
+  const dials = told("dial", DIAL_WAYS, dialed);
+  if (dial !== undefined && parked === undefined) {
+    const likely = bestOf(WAYS, dialed) ?? dial;
+    return likely === dial
+      ? `${dials}; so, most likely, will the agent`
+      : `${dials}; the agent, most likely, ${likely}`;
+  }
   const both = dial === undefined && park === undefined;
   if (parked === undefined || (both && !isDenied(parked)))
     return `no way gets through, neither for dial nor for the agent${isStripped(dialed) ? "; let the router in front pass Upgrade and Connection on" : ""}`;
-  const agent = isDenied(parked)
+  const parks = isDenied(parked)
     ? "the relay does not take this id and secret"
-    : told("the agent", park, parked);
-  return `${agent}; ${told("dial", dial, dialed)}`;
+    : told("the agent", WAYS, parked);
+  return `${parks}; ${dials}`;
 }
 
 /** The relay has got a request for an upgrade without what it is to be upgraded to. */
@@ -353,17 +357,18 @@ function isDenied(parked: Trials): boolean {
   return [...parked.values()].some(({ code }) => code === "bad_token");
 }
 
-function told(who: string, way: Way | undefined, trials: Trials): string {
+function told(who: string, ranked: readonly Way[], trials: Trials): string {
+  const way = bestOf(ranked, trials);
   return way === undefined
     ? `no way gets through for ${who}`
-    : `${who} will use ${way}${whyNot(trials, way)}`;
+    : `${who} will use ${way}${whyNot(ranked, trials, way)}`;
 }
 
 /** Why not a better way. */
-function whyNot(trials: Trials, taken: Way): string {
-  const reasons = WAYS.slice(0, WAYS.indexOf(taken)).flatMap((way) => {
+function whyNot(ranked: readonly Way[], trials: Trials, taken: Way): string {
+  const reasons = ranked.slice(0, ranked.indexOf(taken)).flatMap((way) => {
     const trial = trials.get(way);
     return trial === undefined ? [] : [`${way}: ${shown(trial)}`];
   });
-  return reasons.length === 0 ? ", the best way" : ` (${reasons.join("; ")})`;
+  return reasons.length === 0 ? "" : ` (${reasons.join("; ")})`;
 }

@@ -57,7 +57,7 @@ describe("rendezvous doctor", () => {
     expect(code, output).to.equal(0);
     const lines = output.trimEnd().split("\n");
     expect(lines.at(-1)).to.equal(
-      "Agent and dial will use connect, the best way.",
+      "The agent will use connect; dial will use upgrade.",
     );
     expect(lines.at(-2)).to.equal("");
     for (const line of lines.slice(0, -2))
@@ -78,7 +78,7 @@ describe("rendezvous doctor", () => {
     const without = await report([`http://127.0.0.1:${port}`], {
       RENDEZVOUS_URL: url,
     });
-    expect(without).to.include({ code: 0, dial: "connect", park: null });
+    expect(without).to.include({ code: 0, dial: "upgrade", park: null });
     expect(without.checks["park"]).to.include({ mark: "-" });
   });
 
@@ -87,7 +87,7 @@ describe("rendezvous doctor", () => {
     const { url } = issueFor("pi", port);
     const found = await report([url, "--idle", "1"]);
     expect(found.relay).to.equal(`http://127.0.0.1:${port}`);
-    expect(found).to.include({ outcome: "works", dial: "connect" });
+    expect(found).to.include({ outcome: "works", dial: "upgrade" });
     const { checks } = found;
     expect(checks["park websocket"]).to.include({ mark: "ok", result: "yes" });
     expect(checks["round trip"]?.["milliseconds"]).to.be.a("number");
@@ -106,7 +106,7 @@ describe("rendezvous doctor", () => {
     expect(refused.code).to.equal(3);
     expect(refused.output).to.match(/^no {4}park connect {4}401 /m);
     expect(refused.output).to.include(
-      "The relay does not take this id and secret; dial will use connect",
+      "The relay does not take this id and secret; dial will use upgrade",
     );
     const nobody = await freePort();
     const gone = await doctor([`http://127.0.0.1:${nobody}`]);
@@ -128,7 +128,7 @@ describe("rendezvous doctor", () => {
     const relay = await startRelay({ tls });
     const { url } = relay.issue("pi");
     const trusted = await report([url, "--ca", file]);
-    expect(trusted).to.include({ code: 0, dial: "connect", park: "connect" });
+    expect(trusted).to.include({ code: 0, dial: "upgrade", park: "connect" });
     expect(trusted.checks["TLS"]).to.include({
       protocol: "TLSv1.3",
       certificate: "localhost",
@@ -168,7 +168,7 @@ describe("rendezvous doctor", () => {
     afterThisTest(() => server.close());
     const { port } = server.address() as AddressInfo;
     const found = await report([`http://localhost:${port}`, "--ca", file]);
-    expect(found).to.include({ code: 0, dial: "connect" });
+    expect(found).to.include({ code: 0, dial: "upgrade" });
     expect(found.checks["redirect"]).to.include({ to: relay.url });
   });
 

@@ -64,9 +64,9 @@ describe("doctor", () => {
       expect(mark, check).to.equal(check === "idle" ? "-" : "ok");
     expect(found).to.include({
       outcome: "works",
-      dial: "connect",
+      dial: "upgrade",
       park: "connect",
-      words: "agent and dial will use connect, the best way",
+      words: "the agent will use connect; dial will use upgrade",
     });
     expect(wordsOf(found, "relay")).to.match(/^rendezvous \d+\./);
     expect(wordsOf(found, "visitor")).to.include("127.0.0.1 by http");
@@ -86,7 +86,7 @@ describe("doctor", () => {
   it("needs no credential, and says what it has not tested", async () => {
     const relay = await startRelay();
     const found = await examine(relay.url);
-    expect(found).to.include({ outcome: "works", dial: "connect" });
+    expect(found).to.include({ outcome: "works", dial: "upgrade" });
     expect(found.park).to.equal(undefined);
     expect(markOf(found, "park")).to.equal("-");
     expect(wordsOf(found, "idle")).to.include("--idle 60");
@@ -98,7 +98,7 @@ describe("doctor", () => {
     const found = await examine(relay.url, { park: createProof("pi", secret) });
     expect(found.outcome).to.equal("refused");
     expect(found.words).to.equal(
-      "the relay does not take this id and secret; dial will use connect, the best way",
+      "the relay does not take this id and secret; dial will use upgrade",
     );
     for (const way of WAYS)
       expect(wordsOf(found, `park ${way}`)).to.equal(
@@ -144,7 +144,7 @@ describe("doctor", () => {
       park: "upgrade",
     });
     expect(found.words).to.match(
-      /^agent and dial will use upgrade \(connect: 40\d .+, nginx\S*\)$/,
+      /^the agent will use upgrade \(connect: 40\d .+, nginx\S*\); dial will use upgrade$/,
     );
     expect(found.results).to.include({
       "park connect": "no",

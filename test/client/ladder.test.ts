@@ -61,7 +61,12 @@ const stripped = (head: string): Treatment => ({
 
 describe("a dial through a router", () => {
   for (const [what, treat, way] of [
-    ["passes all", () => "pass", "connect"],
+    ["passes all", () => "pass", "upgrade"],
+    [
+      "refuses all upgrades",
+      (kind) => (kind === "connect" ? "pass" : REFUSED),
+      "connect",
+    ],
     ["refuses CONNECT", onConnect(REFUSED), "upgrade"],
     [
       "answers CONNECT with a page",
@@ -91,19 +96,21 @@ describe("a dial through a router", () => {
   }
 
   for (const [what, treatment] of [
-    ["never answers CONNECT", "hang"],
-    ["swallows what follows a CONNECT", "deaf"],
+    ["never answers an Upgrade", "hang"],
+    ["swallows what follows an Upgrade", "deaf"],
   ] as readonly [string, Treatment][]) {
-    it(`that ${what} goes by Upgrade when 3 s are over, and no tunnel stays claimed`, async () => {
+    it(`that ${what} goes by WebSocket when 3 s are over, and no tunnel stays claimed`, async () => {
       hurryTimers(10);
-      const { router, agent } = await start(onConnect(treatment));
+      const { router, agent } = await start((kind) =>
+        kind === "upgrade" ? treatment : "pass",
+      );
       const { pipe, way, tried } = await reach({
         relay: router.url,
         id: "pi",
         port: 7,
       });
-      expect(way).to.equal("upgrade");
-      expect(tried?.get("connect")).to.equal(undefined);
+      expect(way).to.equal("websocket");
+      expect(String(tried?.get("upgrade"))).to.match(/in 3 s$/);
       // The one that was hoped for has been given up.
       await until(() => agent.counts.joined === 1);
       pipe.reset();
@@ -116,9 +123,9 @@ describe("a dial through a router", () => {
       kind === "connect" ? REFUSED : answerOf("403 Forbidden", PAGE),
     );
     const error = await rejection(hello(router.url));
-    expect(error).to.be.instanceOf(DialError).and.include({ status: 405 });
+    expect(error).to.be.instanceOf(DialError).and.include({ status: 403 });
     expect(String(error)).to.match(
-      /connect: .*405.*; upgrade: .*403.*; websocket: .*403/,
+      /upgrade: .*403.*; websocket: .*403.*; connect: .*405/,
     );
   });
 
@@ -137,19 +144,16 @@ describe("a dial through a router", () => {
       kind === closed ? REFUSED : "pass",
     );
     expect(await hello(router.url)).to.equal("hello");
-    closed = "connect";
-    expect(await hello(router.url)).to.equal("hello");
     closed = "upgrade";
+    expect(await hello(router.url)).to.equal("hello");
+    closed = "websocket";
     const { length } = router.asked;
     expect(await hello(router.url)).to.equal("hello");
-    expect(router.asked.slice(length, length + 2)).to.deep.equal([
-      "upgrade",
-      "connect",
-    ]);
+    expect(router.asked[length]).to.equal("websocket");
     closed = undefined;
     const after = router.asked.length;
     expect(await hello(router.url)).to.equal("hello");
-    expect(router.asked.slice(after)).to.deep.equal(["connect"]);
+    expect(router.asked.slice(after)).to.deep.equal(["upgrade"]);
   });
 
   it("keeps the way that it knows when the relay itself says no", async () => {
