@@ -13,7 +13,7 @@ import {
 } from "../protocol.ts";
 import type { Link } from "../wire/link.ts";
 import { LadderError, climb, type Tried } from "../wire/ladder.ts";
-import type { Address } from "../wire/outbound.ts";
+import { securedBy, type Address } from "../wire/outbound.ts";
 import { tendPipe, type BeatingPipe } from "../wire/pipe.ts";
 import type { Tap } from "../wire/splice.ts";
 import { VERSION } from "../version.ts";
@@ -87,7 +87,6 @@ export class Agent extends EventEmitter<AgentEvents> {
   readonly #ways: readonly Way[];
   /** The way that gets through; undefined until one has, and after it has stopped to. */
   #way: Way | undefined;
-  #redirected = false;
   readonly #identity: Identity;
   readonly #spare: number;
   readonly #max: number;
@@ -240,20 +239,14 @@ export class Agent extends EventEmitter<AgentEvents> {
 
   /** Follows a redirect from http to https on the same host, once and for good. */
   #redirect(error: unknown): boolean {
-    const { url } = this.#relay;
-    if (this.#redirected || url.protocol !== "http:") return false;
     const failures: unknown[] =
       error instanceof LadderError ? [...error.failures.values()] : [error];
     for (const failure of failures) {
-      if (!(failure instanceof ParkError) || failure.location === undefined)
-        continue;
-      const to = URL.canParse(failure.location, url.href)
-        ? new URL(failure.location, url.href)
-        : undefined;
-      if (to?.protocol !== "https:" || to.hostname !== url.hostname) continue;
-      const secure = new URL(`https://${to.host}${url.pathname}`);
-      this.#relay = { ...this.#relay, url: secure };
-      this.#redirected = true;
+      const location =
+        failure instanceof ParkError ? failure.location : undefined;
+      const secure = securedBy(location, this.#relay);
+      if (secure === undefined) continue;
+      this.#relay = secure;
       return true;
     }
     return false;

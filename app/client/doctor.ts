@@ -3,7 +3,12 @@ import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import { DIAL_WAYS, WAYS, type Way } from "../protocol.ts";
 import { readProblem } from "../wire/handover.ts";
-import { canGoPlainly, proxyFor, type Address } from "../wire/outbound.ts";
+import {
+  canGoPlainly,
+  proxyFor,
+  securedBy,
+  type Address,
+} from "../wire/outbound.ts";
 import { AskError, ask, type Answer, type Secured } from "./ask.ts";
 import type { Finding } from "./finding.ts";
 import {
@@ -121,17 +126,17 @@ async function reach(
     else tell(proxyFinding(new URL(proxy)));
     const { answer, plainly } = await askWhoami(relay, milliseconds);
     if (url.protocol === "https:") tell(tlsFinding(answer.secured));
-    const secure = secureOf(url, answer);
+    const secure = securedBy(answer.location, relay);
     if (secure === undefined || isRedirected)
       return { route: { relay, plainly }, answer };
-    const words = `to ${secure.origin}, where agent and dial follow it`;
+    const words = `to ${secure.url.origin}, where agent and dial follow it`;
     tell({
       check: "redirect",
       mark: "ok",
       words,
-      facts: { to: secure.origin },
+      facts: { to: secure.url.origin },
     });
-    return await reach({ ...relay, url: secure }, milliseconds, tell, true);
+    return await reach(secure, milliseconds, tell, true);
   } catch (error) {
     const stage = error instanceof AskError ? error.stage : "address";
     const words = explain(error instanceof AskError ? error.cause : error);
@@ -213,16 +218,6 @@ function tlsFinding(secured: Secured | undefined): Finding {
     words: `${protocol}; the certificate of ${name === "" ? "no name" : name} ends on ${date}, in ${String(days)} days`,
     facts: { protocol, certificate: name, until: until.toISOString(), days },
   };
-}
-
-/** Where http leads to https on the same host. */
-function secureOf(url: URL, { location }: Answer): URL | undefined {
-  if (url.protocol !== "http:" || location === undefined) return undefined;
-  if (!URL.canParse(location, url.href)) return undefined;
-  const to = new URL(location, url.href);
-  return to.protocol === "https:" && to.hostname === url.hostname
-    ? new URL(to.origin)
-    : undefined;
 }
 
 function relayFinding(answer: Answer, whoami: Whoami | undefined): Finding {

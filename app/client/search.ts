@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { ECHO_HOST, ECHO_PORT, DIAL_WAYS, type Way } from "../protocol.ts";
 import { LadderError, climb, type Tried } from "../wire/ladder.ts";
 import { UNOWNED } from "../wire/link.ts";
-import type { Address } from "../wire/outbound.ts";
+import { securedBy, type Address } from "../wire/outbound.ts";
 import type { Pipe } from "../wire/pipe.ts";
 import { DialError, goBy } from "./ways.ts";
 
@@ -65,17 +65,14 @@ export async function search(
   }
 }
 
-/** From http to https on the same host, which cannot lead on to another. */
-function redirectOf(error: unknown, { url, ca }: Address): Address | undefined {
-  if (url.protocol !== "http:" || !(error instanceof LadderError))
-    return undefined;
+/** From http to https, which cannot lead on to another. */
+function redirectOf(error: unknown, relay: Address): Address | undefined {
+  if (!(error instanceof LadderError)) return undefined;
   for (const failure of error.failures.values()) {
     const location =
       failure instanceof DialError ? failure.location : undefined;
-    if (location === undefined || !URL.canParse(location, url.href)) continue;
-    const to = new URL(location, url.href);
-    if (to.protocol === "https:" && to.hostname === url.hostname)
-      return { url: new URL(to.origin), ca };
+    const secure = securedBy(location, relay);
+    if (secure !== undefined) return secure;
   }
   return undefined;
 }

@@ -54,6 +54,19 @@ export function outboundOptions(
   };
 }
 
+/** Where a redirect leads that may be followed with a secret: from http to https on the same host. */
+export function securedBy(
+  location: string | undefined,
+  { url, ca }: Address,
+): Address | undefined {
+  if (url.protocol !== "http:" || location === undefined) return undefined;
+  if (!URL.canParse(location, url.href)) return undefined;
+  const to = new URL(location, url.href);
+  return to.protocol === "https:" && to.hostname === url.hostname
+    ? { url: new URL(to.origin), ca }
+    : undefined;
+}
+
 /** Whether there is a proxy that may be asked without CONNECT. */
 export function canGoPlainly({ url }: Address): boolean {
   return url.protocol === "http:" && proxyFor(url) !== "";
