@@ -247,12 +247,9 @@ class TcpVisit implements Waiter, Server {
 
   /** Nobody is asked: the relay itself is the service. */
   #echo(): void {
-    const { echoes } = this.#around;
-    if (echoes.full) this.refuse("busy", "too many ways are being tried");
-    else
-      this.#accept((visitor) => {
-        echoes.begin(visitor);
-      });
+    this.#accept((visitor) => {
+      this.#around.echoes.begin(visitor);
+    });
   }
 
   #attempt(): void {

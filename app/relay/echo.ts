@@ -10,15 +10,16 @@ const MAX_ECHOES = 256;
 
 /** Every echo under way. */
 export class Echoes {
-  /** An echo's own end takes it out. */
+  /** The oldest first. An echo's own end takes it out. */
   readonly #echoes = new Set<Echo>();
 
-  /** Whether there is room for one more. */
-  get full(): boolean {
-    return this.#echoes.size >= MAX_ECHOES;
-  }
-
+  /** Where there is no room the oldest goes: a test of a way lasts a moment, and whoever wants to take all places keeps none. */
   begin(pipe: Pipe): void {
+    for (const oldest of this.#echoes) {
+      if (this.#echoes.size < MAX_ECHOES) break;
+      this.#echoes.delete(oldest);
+      oldest.cut();
+    }
     const echo = new Echo(pipe, () => this.#echoes.delete(echo));
     this.#echoes.add(echo);
     pipe.receiver = echo;
@@ -64,6 +65,10 @@ class Echo implements Receiver {
   }
 
   sweep(now: number): void {
-    if (now - this.#since > MAX_MILLISECONDS) this.#pipe.reset();
+    if (now - this.#since > MAX_MILLISECONDS) this.cut();
+  }
+
+  cut(): void {
+    this.#pipe.reset();
   }
 }

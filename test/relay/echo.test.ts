@@ -54,6 +54,20 @@ describe("the relay's echo", () => {
     expect(await old.close()).to.equal("reset");
   });
 
+  it("is never taken up: the 257th makes room by ending the first", async () => {
+    const relay = await startRelay();
+    const crowd = [];
+    for (let i = 0; i < 256; i++) crowd.push(await reach(relay, ECHO));
+    const [first, second] = crowd;
+    expect(first?.closed).to.be.undefined;
+    const late = await reach(relay, ECHO);
+    expect(await first?.close()).to.equal("reset");
+    late.write("hello");
+    await late.take("hello");
+    second?.write("hello");
+    await second?.take("hello");
+  });
+
   it("answers no other port of its name", async () => {
     const relay = await startRelay();
     const asked = reach(relay, connectTo("rendezvous.internal:8"));
