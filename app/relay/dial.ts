@@ -12,7 +12,12 @@ import {
   readPort,
 } from "../protocol.ts";
 import { CapsulePipe } from "../wire/capsulepipe.ts";
-import { fieldOf, readList, type RequestHead } from "../wire/head.ts";
+import {
+  fieldOf,
+  readList,
+  upgradeOf,
+  type RequestHead,
+} from "../wire/head.ts";
 import { UNOWNED } from "../wire/link.ts";
 import type { Pipe } from "../wire/pipe.ts";
 import {
@@ -113,10 +118,8 @@ function readUpgrade(
 ): Wanted | FailureCode {
   const place = readConnectTcpPath(request.target);
   if (place === undefined) return "bad_target";
-  const upgrade =
-    request.method === "GET" ? request.upgrade?.toLowerCase() : undefined;
-  if (upgrade !== CONNECT_TCP && upgrade !== "websocket")
-    return "upgrade_wanted";
+  const upgrade = upgradeOf(request, [CONNECT_TCP, "websocket"]);
+  if (upgrade === undefined) return "upgrade_wanted";
   if (request.framing !== 0) return "bad_request";
   const offered = readList(
     fieldOf(request.fields, "sec-websocket-protocol") ?? "",

@@ -15,7 +15,12 @@ import {
   isId,
   visitUrl,
 } from "../protocol.ts";
-import { fieldOf, readList, type RequestHead } from "../wire/head.ts";
+import {
+  fieldOf,
+  readList,
+  upgradeOf,
+  type RequestHead,
+} from "../wire/head.ts";
 import { Link, UNOWNED } from "../wire/link.ts";
 import type { BeatingPipe } from "../wire/pipe.ts";
 import { PipeStream } from "../wire/pipestream.ts";
@@ -181,9 +186,8 @@ function readUpgrade(
   request: RequestHead,
   target: string,
 ): Claim | FailureCode {
-  const form =
-    request.method === "GET" ? request.upgrade?.toLowerCase() : undefined;
-  if (form !== PTTH && form !== "websocket") return "upgrade_wanted";
+  const form = upgradeOf(request, [PTTH, "websocket"]);
+  if (form === undefined) return "upgrade_wanted";
   if (request.framing !== 0) return "bad_request";
   const { fields } = request;
   const spoken = readList(fieldOf(fields, ALPN_FIELD.toLowerCase()) ?? "");

@@ -312,6 +312,15 @@ function readKnown(fields: readonly string[], minor: 0 | 1) {
   return { hosts, host, length, chunked, persistent, upgrade, hops };
 }
 
+/** The first of these upgrades that a GET offers (RFC 9110 7.8), undefined for none. */
+export function upgradeOf<Token extends string>(
+  { method, upgrade = "" }: RequestHead,
+  tokens: readonly Token[],
+): Token | undefined {
+  const offered = method === "GET" ? readList(upgrade) : [];
+  return tokens.find((token) => offered.includes(token));
+}
+
 /** The members of a comma-separated list, in lower case. */
 export function readList(value: string): string[] {
   return value

@@ -49,6 +49,16 @@ async function refused(asked: Raw): Promise<RawAnswer & { code: unknown }> {
 }
 
 describe("parking by Upgrade", () => {
+  it("may be one of several upgrades that are offered", async () => {
+    const relay = await startRelay();
+    const asked = await ask(
+      relay,
+      `pi?response=${totp(relay)}`,
+      "Connection: Upgrade\r\nUpgrade: foo/1, PTTH\r\n",
+    );
+    expect(await asked.take("\r\n\r\n")).to.equal(`${SWITCHED}\r\n`);
+  });
+
   for (const [what, fields] of [
     ["as draft-kazuho-ptth-ptth has it", ALPN],
     ["without ALPN", ""],
