@@ -82,7 +82,7 @@ describe("parking by Upgrade", () => {
       `${UPGRADE}${ALPN}${bearer(await jwt(relay))}Rendezvous-Agent: 1.0.0\r\n`,
     );
     expect(await asked.take("\r\n\r\n")).to.equal(
-      `${SWITCHED}Rendezvous-Heartbeat: 7\r\nRendezvous-Visit: //x:1/?rendezvous=pi\r\n\r\n`,
+      `${SWITCHED}Rendezvous-Heartbeat: 7\r\nRendezvous-Visit: /?rendezvous=pi\r\n\r\n`,
     );
     asked.write(pong(await takePing(asked)));
     await relay.until(() => relay.counts().idle === 1);
