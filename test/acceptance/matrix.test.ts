@@ -248,7 +248,7 @@ describe("through each router that lets anything pass", () => {
     this.timeout(60_000);
     needs(this, "ssh", "sshd");
     const sshd = await startSshd();
-    for (const kind of kinds) {
+    const logIn = async (kind: RouterKind): Promise<void> => {
       const placed = await place(kind, NO_CUT_SECONDS);
       const tcp = new Map([[22, { host: "127.0.0.1", port: sshd.port }]]);
       const agent = startAgent("pi", placed, placed.router, undefined, { tcp });
@@ -260,7 +260,8 @@ describe("through each router that lets anything pass", () => {
         `echo by ${kind.name}`,
       ]);
       expect([output, code]).to.deep.equal([`by ${kind.name}\n`, 0]);
-    }
+    };
+    await Promise.all(kinds.map(logIn));
   });
 
   it(`${SILENT_SECONDS} s of silence lose nothing where it cuts after ${CUT_SECONDS} s: parked tunnels stay, and dialled streams go on`, async function () {
