@@ -70,7 +70,7 @@ describe("a tunnel parked as a WebSocket", () => {
       "sec-websocket-accept": "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
       "sec-websocket-protocol": "ptth",
       "rendezvous-heartbeat": "7",
-      "rendezvous-visit": "//x/?rendezvous=pi",
+      "rendezvous-visit": "/?rendezvous=pi",
     });
     // The ping in the tunnel is one unmasked binary message.
     expect(await asked.takeOctets(1)).to.equal("\x82");
