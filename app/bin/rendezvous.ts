@@ -103,10 +103,14 @@ function runPark(command: ParkCommand): void {
   agent.on("up", (visit) => {
     for (const line of upLines(id, visit, command)) say(line);
   });
+  let hinted = false;
   agent.on("trouble", (reason, seconds) => {
     complain(
       `${id} is not parked: ${reason.replace(/\.$/, "")}. Trying again in ${seconds.toFixed(1)} s.`,
     );
+    // Once is enough; it goes on by itself.
+    if (!hinted) complain(`\`rendezvous doctor ${relay.origin}\` tells more.`);
+    hinted = true;
   });
   let leaving = false;
   const leave = (): void => {
