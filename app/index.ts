@@ -6,7 +6,8 @@ export {
   type RelayOptions,
   type RelaySettings,
 } from "./relay/options.ts";
-export { Agent, park, type ParkOptions, type Target } from "./agent/agent.ts";
+export { Agent, park } from "./agent/agent.ts";
+export type { ParkOptions, Target } from "./agent/options.ts";
 export { issue, type Issued } from "./issue.ts";
 export { dial, type DialOptions } from "./client/dial.ts";
 export { DialError } from "./client/ways.ts";

@@ -1,30 +1,21 @@
 // The agent: keeps tunnels parked on a relay and joins each claimed one to the local service.
 //   visitor -> relay ==tunnel==> agent -> hidden server
 import { EventEmitter, setMaxListeners } from "node:events";
-import { Server, type RequestListener } from "node:http";
-import {
-  SILENT_HEARTBEATS,
-  WAYS,
-  decodeSecret,
-  isId,
-  readPort,
-  readWay,
-  type Way,
-} from "../protocol.ts";
+import { SILENT_HEARTBEATS, type Way } from "../protocol.ts";
 import type { Link } from "../wire/link.ts";
 import { LadderError, climb, type Tried } from "../wire/ladder.ts";
 import { securedBy, type Address } from "../wire/outbound.ts";
 import { tendPipe, type BeatingPipe } from "../wire/pipe.ts";
-import type { Tap } from "../wire/splice.ts";
 import { VERSION } from "../version.ts";
 import { IdleTunnel, type IdleEvents } from "./idle.ts";
+import { checkOptions, type ParkOptions, type Target } from "./options.ts";
 import {
   ParkError,
   parkOnce,
   type Identity,
   type ParkedTunnel,
 } from "./reach.ts";
-import { joinOffer, type Join, type ServiceAddress } from "./target.ts";
+import { joinOffer, type Join } from "./target.ts";
 
 const MIN_BACKOFF_MILLISECONDS = 1000;
 /** A relay that answers so will not think better of it soon. */
@@ -39,26 +30,6 @@ const SWEEP_MILLISECONDS = 250;
 /** How long more spare tunnels are kept than asked for, after they were all taken at once. */
 const GROWN_MILLISECONDS = 10 * 1000;
 
-export interface ParkOptions {
-  /** The relay's URL, `https://relay.example.com`; it may have the id and the secret as user and password. */
-  readonly relay: string | URL;
-  readonly id?: string | undefined;
-  /** As `rendezvous issue` printed it. */
-  readonly secret?: string | undefined;
-  /** Idle tunnels to keep parked. */
-  readonly spare?: number | undefined;
-  /** Tunnels in all, idle and claimed. */
-  readonly max?: number | undefined;
-  /** Certificates to trust instead of the well-known ones, in PEM. */
-  readonly ca?: string | undefined;
-  /** The one way to park; left out, the best that gets through. */
-  readonly via?: Way | undefined;
-  /** TCP services that visitors may reach, by the port that they name. Port 80 is the HTTP target unless it is here; without an HTTP target, what is here takes HTTP visits too. */
-  readonly tcp?: ReadonlyMap<number, ServiceAddress> | undefined;
-  /** Sees what passes on claimed tunnels; only for a service that is dialled. */
-  readonly tap?: (() => Tap) | undefined;
-}
-
 interface AgentEvents {
   /** The first tunnel stands (again). */
   up: [visit: URL];
@@ -67,10 +38,6 @@ interface AgentEvents {
   /** Parking fails; the next attempt comes by itself, after so many seconds. */
   trouble: [reason: string, seconds: number];
 }
-
-/** What park() can serve over HTTP: a number is a port of this machine, undefined means that there are only TCP services, of which the one at port 80 takes HTTP visits. */
-export type Target =
-  Server | RequestListener | ServiceAddress | number | undefined;
 
 /**
  * Serves a hidden server through a relay, until close().
@@ -118,31 +85,22 @@ export class Agent extends EventEmitter<AgentEvents> {
   constructor(target: Target, options: ParkOptions) {
     super();
     setMaxListeners(0, this.#abort.signal);
+    const { http, tcp, tap, relay, identity, ways, spare, max } = checkOptions(
+      target,
+      options,
+    );
     this.#join = joinOffer({
-      http: checkTarget(target, options),
-      tcp: options.tcp ?? new Map(),
-      tap: options.tap,
+      http,
+      tcp,
+      tap,
       tend: (pipe) => this.#streams.add(pipe),
       watch: (link) => this.#links.add(link),
     });
-    const url = new URL(options.relay);
-    const id = (options.id ?? decode(url.username)).toLowerCase();
-    if (url.protocol !== "https:" && url.protocol !== "http:")
-      throw new RangeError(
-        "The relay's URL must begin with https:// or http://.",
-      );
-    if (!isId(id))
-      throw new RangeError(
-        "The id must be one DNS label: a-z, 0-9 and inner hyphens, at most 63 characters.",
-      );
-    this.#identity = {
-      id,
-      key: decodeSecret(options.secret ?? decode(url.password)),
-    };
-    this.#relay = { url, ca: options.ca };
-    this.#ways = checkWays(options.via);
-    this.#spare = positive("spare", options.spare ?? 4);
-    this.#max = positive("max", options.max ?? 64);
+    this.#relay = relay;
+    this.#identity = identity;
+    this.#ways = ways;
+    this.#spare = spare;
+    this.#max = max;
     this.#wanted = Math.min(this.#spare, this.#max);
     this.#timer = setInterval(() => {
       this.#sweep();
@@ -429,69 +387,4 @@ export class Agent extends EventEmitter<AgentEvents> {
 
 function isSlow(error: unknown): boolean {
   return error instanceof ParkError && SLOW_STATUSES.has(error.status ?? 0);
-}
-
-function checkWays(via: unknown): readonly Way[] {
-  const way = readWay(via);
-  if (via !== undefined && way === undefined)
-    throw new RangeError(
-      `via must be one of ${WAYS.join(", ")}. Leave it out for the best that gets through.`,
-    );
-  return way === undefined ? WAYS : [way];
-}
-
-function positive(name: string, value: number): number {
-  if (!Number.isInteger(value) || value < 1)
-    throw new RangeError(
-      `${name} must be a positive integer, got ${String(value)}.`,
-    );
-  return value;
-}
-
-/** Programs in plain JavaScript find out here what they have done, and not from their visitors. */
-function checkTarget(
-  target: unknown,
-  options: unknown,
-): Exclude<Target, number> {
-  if (typeof options !== "object" || options === null) {
-    throw new RangeError(
-      "park() needs options: park(server, { relay, id, secret }).",
-    );
-  }
-  if (typeof target === "number")
-    return checkTarget({ host: "localhost", port: target }, options);
-  if (typeof target === "function") return target as RequestListener;
-  if (target instanceof Server) return target;
-  if (
-    target === undefined &&
-    "tcp" in options &&
-    options.tcp instanceof Map &&
-    options.tcp.size > 0
-  )
-    return undefined;
-  if (
-    typeof target === "object" &&
-    target !== null &&
-    "host" in target &&
-    "port" in target
-  ) {
-    const { host, port } = target;
-    if (
-      typeof host === "string" &&
-      typeof port === "number" &&
-      readPort(String(port)) !== undefined
-    )
-      return { host, port };
-  }
-  throw new RangeError(
-    "park() serves an http.Server (not one of https), an express app, a port, or { host, port }.",
-  );
-}
-
-function decode(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    throw new RangeError("The relay's URL has a % that stands for nothing.");
-  }
 }

@@ -3,7 +3,8 @@
 import { expect } from "chai";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { park, type Agent, type ParkOptions } from "../../app/agent/agent.ts";
+import { park, type Agent } from "../../app/agent/agent.ts";
+import type { ParkOptions } from "../../app/agent/options.ts";
 import { reach } from "../../app/client/dial.ts";
 import { proveEcho } from "../../app/client/search.ts";
 import { DIAL_WAYS, WAYS, type Way } from "../../app/protocol.ts";

@@ -2,7 +2,8 @@
 import { once } from "node:events";
 import type { RequestListener, Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { park, type Agent, type ParkOptions } from "../../app/agent/agent.ts";
+import { park, type Agent } from "../../app/agent/agent.ts";
+import type { ParkOptions } from "../../app/agent/options.ts";
 import { issue, type Issued } from "../../app/issue.ts";
 import { checkSettings, type RelaySettings } from "../../app/relay/options.ts";
 import { createRelay, type Relay } from "../../app/relay/relay.ts";

@@ -1,7 +1,8 @@
 // TCP visits by hand: services to reach, requests to reach them with, and capsules in octets.
 import type { Socket } from "node:net";
 import type { Readable } from "node:stream";
-import type { Agent, ParkOptions } from "../../app/agent/agent.ts";
+import type { Agent } from "../../app/agent/agent.ts";
+import type { ParkOptions } from "../../app/agent/options.ts";
 import type { RelaySettings } from "../../app/relay/options.ts";
 import { connectRaw, type Raw } from "./raw.ts";
 import { parkHere, startRelay, type TestRelay } from "./relay.ts";
