@@ -48,6 +48,7 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
     "version.ts",
   ],
   bin: [
+    "wire",
     "relay",
     "relay/options.ts",
     "agent",

@@ -87,7 +87,9 @@ export class IdleTunnel implements Receiver {
     this.#lose();
   }
 
-  drain(): void {}
+  drain(): void {
+    this.link.resume();
+  }
 
   gone(): void {
     this.#lose();
@@ -108,9 +110,7 @@ export class IdleTunnel implements Receiver {
       this.#prove();
     } else {
       this.#asked = true;
-      this.link.write(
-        `HTTP/1.1 204 No Content\r\n${PONG_FIELD}: ${nonce}\r\n${PROVE_FIELD}: 1\r\n\r\n`,
-      );
+      this.#answer(nonce, `${PROVE_FIELD}: 1\r\n`);
     }
   }
 
@@ -118,9 +118,15 @@ export class IdleTunnel implements Receiver {
     this.proved = true;
     const stays = this.#events.pinged();
     // In this moment the relay cannot claim the tunnel: the one good moment to leave.
-    this.link.write(
-      `HTTP/1.1 204 No Content\r\n${PONG_FIELD}: ${nonce}\r\n${stays ? "" : "Connection: close\r\n"}\r\n`,
+    this.#answer(nonce, stays ? "" : "Connection: close\r\n");
+  }
+
+  /** Whoever pings without reading the answers is not read either. */
+  #answer(nonce: string, more: string): void {
+    const flows = this.link.write(
+      `HTTP/1.1 204 No Content\r\n${PONG_FIELD}: ${nonce}\r\n${more}\r\n`,
     );
+    if (!flows) this.link.pause();
   }
 
   #lose(): void {

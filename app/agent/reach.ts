@@ -16,6 +16,7 @@ import {
 } from "../protocol.ts";
 import {
   HandoverError,
+  briefly,
   openWebSocket,
   requestHandover,
   type Handover,
@@ -55,9 +56,12 @@ export class ParkError extends Error {
   readonly isFinal: boolean;
   /** Where a redirect leads. */
   readonly location: string | undefined;
+  /** The same in a few words, for where it is one of several. */
+  readonly brief: string;
 
   constructor(message: string, cause?: HandoverError) {
     super(message, { cause });
+    this.brief = briefly(cause?.refusal) ?? message;
     this.status = cause?.refusal?.status;
     this.location = cause?.refusal?.location;
     this.isFinal = isVerdict(cause?.refusal?.code);

@@ -93,11 +93,14 @@ function listen(
 }
 
 /** Says what stood in the way, and gives the exit code for it. */
-function report({ id, port }: DialCommand, error: unknown): number {
+function report({ id, port, relay }: DialCommand, error: unknown): number {
   if (!(error instanceof DialError)) throw error;
   const code = error.code === undefined ? "" : ` (${error.code})`;
   complain(
     `${id}:${String(port)} cannot be reached: ${error.message.replace(/\.$/, "")}${code}.`,
   );
+  // The relay's own word needs no more.
+  if (error.code === undefined)
+    complain(`\`rendezvous doctor ${relay.origin}\` tells more.`);
   return error.status === undefined ? UNREACHABLE_EXIT : REFUSED_EXIT;
 }

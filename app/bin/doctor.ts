@@ -8,7 +8,7 @@ import {
 } from "../client/doctor.ts";
 import type { Finding } from "../client/finding.ts";
 import type { Command } from "../command.ts";
-import { say } from "./print.ts";
+import { say, sayJson } from "./print.ts";
 
 type DoctorCommand = Extract<Command, { command: "doctor" }>;
 
@@ -54,8 +54,6 @@ async function document(options: DoctorOptions): Promise<Conclusion> {
     ]),
   );
   const relay = options.relay.url.origin;
-  console.log(
-    JSON.stringify({ relay, outcome, use: words, dial, park, checks }),
-  );
+  sayJson({ relay, outcome, use: words, dial, park, checks });
   return conclusion;
 }

@@ -3,12 +3,12 @@
 import { existsSync } from "node:fs";
 import process from "node:process";
 import { park } from "../agent/agent.ts";
-import { ParkError } from "../agent/reach.ts";
 import { createWatch } from "../agent/watch.ts";
 import { readCommand, type Command } from "../command.ts";
 import { issue } from "../issue.ts";
 import { SettingsError } from "../relay/options.ts";
 import { VERSION } from "../version.ts";
+import { list } from "../wire/ladder.ts";
 import { runDial } from "./dial.ts";
 import { runDoctor } from "./doctor.ts";
 import { help } from "./help.ts";
@@ -98,7 +98,8 @@ function runPark(command: ParkCommand): void {
     tap,
   });
   agent.on("way", (way, tried) => {
-    say(`${id} parks by ${way}${told(tried)}.`);
+    const why = tried.size === 0 ? "" : ` (${list(tried)})`;
+    say(`${id} parks by ${way}${why}.`);
   });
   agent.on("up", (visit) => {
     for (const line of upLines(id, visit, command)) say(line);
@@ -118,15 +119,6 @@ function runPark(command: ParkCommand): void {
     leaving = true;
   };
   process.on("SIGTERM", leave).on("SIGINT", leave);
-}
-
-/** Why each way that was tried did not do. */
-function told(tried: ReadonlyMap<string, Error>): string {
-  const reasons = [...tried].map(
-    ([way, error]) =>
-      `${way}: ${error instanceof ParkError && error.status !== undefined ? `answered ${String(error.status)}` : error.message}`,
-  );
-  return reasons.length === 0 ? "" : ` (${reasons.join("; ")})`;
 }
 
 /** Where visitors come in, and where they get to. */

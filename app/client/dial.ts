@@ -102,6 +102,13 @@ async function findWay(
   signal?.addEventListener("abort", callOff);
   if (signal?.aborted === true) callOff();
   const hoped = go(best, relay, others.signal);
+  let granted: Led | undefined;
+  hoped.then(
+    (led) => {
+      granted = led;
+    },
+    () => undefined,
+  );
   const refused = new Promise<never>((_resolve, reject) => {
     hoped.catch((error: unknown) => {
       if (isFinal(error)) reject(error);
@@ -117,6 +124,8 @@ async function findWay(
     callOff();
     return { ...(await go(way, found.relay)), tried };
   } catch (error) {
+    // It leads there, whatever became of the echo.
+    if (granted !== undefined && error instanceof LadderError) return granted;
     drop(hoped);
     callOff();
     throw error instanceof LadderError ? summaryOf(error) : error;
@@ -143,7 +152,7 @@ function drop(hoped: Promise<Led>): void {
 function summaryOf({ message, failures }: LadderError<unknown>): DialError {
   for (const failure of failures.values()) {
     if (failure instanceof DialError && failure.status !== undefined)
-      return new DialError(message, failure);
+      return new DialError(message, { status: failure.status });
   }
   return new DialError(message);
 }

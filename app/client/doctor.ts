@@ -328,10 +328,7 @@ function wordsFor(dialed: Trials, parked: Trials | undefined): string {
   const park = parked === undefined ? undefined : bestOf(WAYS, parked);
   const dials = told("dial", DIAL_WAYS, dialed);
   if (dial !== undefined && parked === undefined) {
-    const likely = bestOf(WAYS, dialed) ?? dial;
-    return likely === dial
-      ? `${dials}; so, most likely, will the agent`
-      : `${dials}; the agent, most likely, ${likely}`;
+    return `${dials}; for the agent's way give an id and its secret`;
   }
   const both = dial === undefined && park === undefined;
   if (parked === undefined || (both && !isDenied(parked)))

@@ -13,7 +13,7 @@ import { goBy } from "./ways.ts";
 const STREAM_PATH = "/-/stream";
 export const WHOAMI_PATH = "/-/whoami";
 /** The relay sends its pieces over twice as long. */
-const STREAMED_MILLISECONDS = 200;
+const STREAMED_MILLISECONDS = 100;
 /** How long an upload is left open for an answer to its first octets. */
 const UPLOAD_MILLISECONDS = 1000;
 const ASK_MILLISECONDS = 4 * 1000;

@@ -8,6 +8,7 @@ import {
 import { CapsulePipe } from "../wire/capsulepipe.ts";
 import {
   HandoverError,
+  briefly,
   openWebSocket,
   requestHandover,
   type HandoverRequest,
@@ -36,16 +37,19 @@ export class DialError extends Error {
   readonly code: string | undefined;
   /** Where a redirect leads. */
   readonly location: string | undefined;
+  /** The same in a few words, for where it is one of several. */
+  readonly brief: string;
 
   constructor(
     message: string,
-    refusal?: Pick<Refusal, "status" | "code" | "location"> | DialError,
+    refusal?: Partial<Pick<Refusal, "status" | "code" | "location">>,
     cause?: HandoverError,
   ) {
     super(message, { cause });
     this.status = refusal?.status;
     this.code = refusal?.code;
     this.location = refusal?.location;
+    this.brief = briefly(cause?.refusal) ?? message;
   }
 }
 

@@ -91,11 +91,11 @@ function problemOf(
 ): string | undefined {
   const came = `${String(forwarded)} X-Forwarded-For ${forwarded === 1 ? "entry" : "entries"} came, and TRUST_PROXY is ${String(trusted)}`;
   if (trusted > forwarded)
-    return `: ${came}, so that anybody may choose his address; set it to the number of routers in front`;
+    return `: ${came}, so that anybody may choose his address; let the router write X-Forwarded-For, or set TRUST_PROXY to ${String(forwarded)}`;
   if (`${proto}:` !== url.protocol)
     return `, but the URL is ${url.protocol.slice(0, -1)}: ${
       trusted === 0
-        ? `${came}; set it to the number of routers in front`
+        ? `${came}; set TRUST_PROXY to the number of routers in front, or PUBLIC_URL to what visitors use`
         : "the router does not say it in X-Forwarded-Proto"
     }`;
   if (trusted === 0 && forwarded > 0)

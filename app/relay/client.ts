@@ -2,7 +2,7 @@
 import { isIP } from "node:net";
 import { TLSSocket } from "node:tls";
 import { isHost, type RequestHead } from "../wire/head.ts";
-import type { Link } from "../wire/link.ts";
+import { plainIpv4, type Link } from "../wire/link.ts";
 import type { Client } from "./heads.ts";
 
 export interface TrustOptions {
@@ -85,11 +85,11 @@ function entries(request: RequestHead, name: string): string[] {
   return found;
 }
 
-/** An address without port and brackets: routers write both. */
+/** An address without port and brackets: routers write both. One of IPv4 looks like it, also where it came over IPv6. */
 function plainAddress(entry: string): string {
-  return (
+  const address =
     /^\[([^\]]+)\](?::\d+)?$/.exec(entry)?.[1] ??
     /^(\d+\.\d+\.\d+\.\d+):\d+$/.exec(entry)?.[1] ??
-    entry
-  );
+    entry;
+  return plainIpv4(address);
 }

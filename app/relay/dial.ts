@@ -251,7 +251,7 @@ class TcpVisit implements Waiter, Server {
   /** Nobody is asked: the relay itself is the service. */
   #echo(): void {
     this.#accept((visitor) => {
-      this.#around.echoes.begin(visitor);
+      this.#around.echoes.begin(visitor, this.#client.address);
     });
   }
 

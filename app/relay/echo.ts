@@ -7,6 +7,8 @@ const MAX_OCTETS = 1024 * 1024;
 /** Longer than the longest silence that a router is asked to bear. */
 const MAX_MILLISECONDS = 15 * 60 * 1000;
 const MAX_ECHOES = 256;
+/** Of one address: nobody is to push the others out. */
+const MAX_ECHOES_PER_ADDRESS = 32;
 
 /** Every echo under way. */
 export class Echoes {
@@ -14,17 +16,22 @@ export class Echoes {
   readonly #echoes = new Set<Echo>();
 
   /** Where there is no room the oldest goes: a test of a way lasts a moment, and whoever wants to take all places keeps none. */
-  begin(pipe: Pipe): void {
-    for (const oldest of this.#echoes) {
-      if (this.#echoes.size < MAX_ECHOES) break;
-      this.#echoes.delete(oldest);
-      oldest.cut();
-    }
-    const echo = new Echo(pipe, () => this.#echoes.delete(echo));
+  begin(pipe: Pipe, address: string): void {
+    const own = [...this.#echoes].filter((echo) => echo.address === address);
+    if (own.length >= MAX_ECHOES_PER_ADDRESS) this.#end(own[0]);
+    const [oldest] = this.#echoes;
+    if (this.#echoes.size >= MAX_ECHOES) this.#end(oldest);
+    const echo = new Echo(pipe, address, () => this.#echoes.delete(echo));
     this.#echoes.add(echo);
     pipe.receiver = echo;
     if (pipe.over) echo.gone();
     else pipe.resume();
+  }
+
+  #end(echo: Echo | undefined): void {
+    if (echo === undefined) return;
+    this.#echoes.delete(echo);
+    echo.cut();
   }
 
   /** Ends what has lasted too long. `now` is of the monotonic clock. */
@@ -38,11 +45,13 @@ export class Echoes {
 }
 
 class Echo implements Receiver {
+  readonly address: string;
   readonly #pipe: Pipe;
   readonly #over: () => void;
   readonly #since = performance.now();
 
-  constructor(pipe: Pipe, over: () => void) {
+  constructor(pipe: Pipe, address: string, over: () => void) {
+    this.address = address;
     this.#pipe = pipe;
     this.#over = over;
   }

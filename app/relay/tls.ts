@@ -101,7 +101,12 @@ function refusePlain(socket: Socket): void {
   let head = `HTTP/1.1 ${String(status)} ${reason}\r\n`;
   for (let i = 0; i < fields.length; i += 2)
     head += `${fields[i] ?? ""}: ${fields[i + 1] ?? ""}\r\n`;
-  socket.setTimeout(REFUSED_MILLISECONDS);
+  socket.setTimeout(0);
+  // Whatever still comes does not put it off.
+  const deadline = setTimeout(() => socket.destroy(), REFUSED_MILLISECONDS);
+  socket.once("close", () => {
+    clearTimeout(deadline);
+  });
   socket.resume().on("end", () => socket.destroy());
   socket.end(`${head}Connection: close\r\n\r\n${body}`);
 }

@@ -14,6 +14,9 @@ const MAX_REFUSAL_OCTETS = 16 * 1024;
 /** How long the reason for a refusal may take, after its head. */
 const REFUSAL_MILLISECONDS = 2 * 1000;
 
+/** How long whoever has closed a WebSocket may leave its connection open, in milliseconds. @types/ws does not know it yet. */
+const CLOSING = { closeTimeout: 2 * 1000 };
+
 const NOTHING: Buffer = Buffer.alloc(0);
 
 export interface HandoverRequest {
@@ -54,6 +57,17 @@ export interface Refusal {
   readonly detail: string | undefined;
   /** Where a redirect leads. */
   readonly location: string | undefined;
+}
+
+/** A refusal in a few words; undefined where nobody answered. */
+export function briefly(refusal: Refusal | undefined): string | undefined {
+  if (refusal === undefined) return undefined;
+  // The relay has heard a plain GET.
+  if (refusal.code === "upgrade_wanted")
+    return "the Upgrade was lost on the way";
+  return refusal.code === undefined
+    ? `answered ${String(refusal.status)}`
+    : `the relay answered ${String(refusal.status)} ${refusal.code}`;
 }
 
 /** No connection was handed over. Without `refusal` nobody answered. */
@@ -214,6 +228,7 @@ function openOnce(
     ...outboundOptions(address, plainly),
     headers,
     perMessageDeflate: false,
+    ...CLOSING,
     finishRequest: (request) => {
       answerer = answererTo(request, relay.host);
       next = nextTo(request, address);

@@ -126,11 +126,21 @@ export function climb<Way, T>({
 function tell(failures: Tried<unknown>): string {
   const texts = new Set([...failures.values()].map(({ message }) => message));
   const [text = ""] = texts;
-  return texts.size === 1
-    ? text
-    : [...failures]
-        .map(([way, { message }]) => `${String(way)}: ${message}`)
-        .join("; ");
+  return texts.size === 1 ? text : `no way gets through (${list(failures)})`;
+}
+
+/** Each way and its failure in a few words. */
+export function list(failures: Tried<unknown>): string {
+  return [...failures]
+    .map(([way, error]) => `${String(way)}: ${briefOf(error)}`)
+    .join("; ");
+}
+
+/** An error may have fewer words for where it is one of several. */
+function briefOf(error: Error): string {
+  return "brief" in error && typeof error.brief === "string"
+    ? error.brief
+    : error.message;
 }
 
 function tooLate(milliseconds: number): Error {

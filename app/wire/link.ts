@@ -62,7 +62,7 @@ export class Link {
   get address(): string {
     this.#address ??=
       this.stream instanceof Socket
-        ? (this.stream.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/i, "")
+        ? plainIpv4(this.stream.remoteAddress ?? "")
         : "";
     return this.#address;
   }
@@ -227,6 +227,11 @@ export function acceptLink(
 function isEnding(stream: Duplex): boolean {
   const { writableEnded, writableFinished, writableLength } = stream;
   return writableEnded && !writableFinished && writableLength === 0;
+}
+
+/** An address of IPv4 as such, where a socket of IPv6 has mapped it (RFC 4291 2.5.5.2). */
+export function plainIpv4(address: string): string {
+  return address.replace(/^::ffff:(?=\d+\.)/i, "");
 }
 
 function isConnecting(stream: Duplex): boolean {

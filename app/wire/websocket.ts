@@ -1,6 +1,6 @@
 // A TCP stream in the binary messages of a WebSocket (RFC 6455). An empty message is the end of a direction, for a close frame ends both.
 import { IncomingMessage } from "node:http";
-import { WebSocket, WebSocketServer } from "ws";
+import { WebSocket, WebSocketServer, type ServerOptions } from "ws";
 import { fieldOf } from "./head.ts";
 import type { Link, Receiver } from "./link.ts";
 import type { BeatingPipe } from "./pipe.ts";
@@ -195,16 +195,23 @@ export interface Acceptance {
 /** Field lines that belong into the answer to a request. */
 const more = new WeakMap<IncomingMessage, readonly string[]>();
 
-const server = new WebSocketServer({
+/** @types/ws does not know closeTimeout yet. */
+const serverOptions: ServerOptions & { closeTimeout: number } = {
   noServer: true,
   perMessageDeflate: false,
   maxPayload: 1024 * 1024,
   // One message a turn: whoever sends very many small ones delays only himself.
   allowSynchronousEvents: false,
+  // How long whoever has closed may leave the connection open.
+  closeTimeout: CLOSING_MILLISECONDS,
   handleProtocols: (offered) => offered.values().next().value ?? false,
-}).on("headers", (lines, request) => {
-  lines.push(...(more.get(request) ?? []));
-});
+};
+const server = new WebSocketServer(serverOptions).on(
+  "headers",
+  (lines, request) => {
+    lines.push(...(more.get(request) ?? []));
+  },
+);
 
 /** Whether the fields of a request for `Upgrade: websocket` are a handshake that can be accepted (RFC 6455 4.2.1). */
 export function isHandshake(fields: readonly string[]): boolean {

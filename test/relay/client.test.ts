@@ -62,6 +62,17 @@ describe("who the visitor is", () => {
     expect(field("X-Forwarded-For")).to.equal("2001:db8::1");
   });
 
+  it("is told as one of IPv4 where a router has mapped it into IPv6", async () => {
+    const relay = await startRelay({ trustProxy: 1 });
+    for (const told of ["::ffff:192.0.2.1", "[::FFFF:192.0.2.1]:443"]) {
+      const { field } = await seenBy(
+        relay,
+        get("/?rendezvous=pi", `X-Forwarded-For: ${told}\r\n`),
+      );
+      expect(field("X-Forwarded-For")).to.equal("192.0.2.1");
+    }
+  });
+
   it("is the router's neighbour when the router's word is no address", async () => {
     const relay = await startRelay({ trustProxy: 1 });
     const { field } = await seenBy(

@@ -54,18 +54,39 @@ describe("the relay's echo", () => {
     expect(await old.close()).to.equal("reset");
   });
 
-  it("is never taken up: the 257th makes room by ending the first", async () => {
-    const relay = await startRelay();
+  it("is never taken up: whoever comes a 33rd time ends his own first, and nobody else's", async () => {
+    const relay = await startRelay({ trustProxy: 1 });
+    const by = (address: string): string =>
+      connectTo("rendezvous.internal:7", `X-Forwarded-For: ${address}\r\n`);
+    const other = await reach(relay, by("1.1.1.1"));
     const crowd = [];
-    for (let i = 0; i < 256; i++) crowd.push(await reach(relay, ECHO));
+    for (let i = 0; i < 32; i++) crowd.push(await reach(relay, by("2.2.2.2")));
     const [first, second] = crowd;
     expect(first?.closed).to.be.undefined;
-    const late = await reach(relay, ECHO);
+    const late = await reach(relay, by("::ffff:2.2.2.2"));
     expect(await first?.close()).to.equal("reset");
-    late.write("hello");
-    await late.take("hello");
-    second?.write("hello");
-    await second?.take("hello");
+    for (const one of [other, second, late]) {
+      one?.write("hello");
+      await one?.take("hello");
+    }
+  });
+
+  it("is never taken up by many: the 257th makes room by ending the first", async () => {
+    const relay = await startRelay({ trustProxy: 1 });
+    const crowd = [];
+    for (let i = 0; i < 257; i++)
+      crowd.push(
+        await reach(
+          relay,
+          connectTo(
+            "rendezvous.internal:7",
+            `X-Forwarded-For: 10.0.${i >> 4}.1\r\n`,
+          ),
+        ),
+      );
+    expect(await crowd[0]?.close()).to.equal("reset");
+    crowd[1]?.write("hello");
+    await crowd[1]?.take("hello");
   });
 
   it("answers no other port of its name", async () => {

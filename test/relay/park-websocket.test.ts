@@ -238,6 +238,28 @@ describe("a tunnel parked as a WebSocket", () => {
     });
   }
 
+  it("is not waited for when it has closed but leaves its connection open", async () => {
+    const relay = await startRelay();
+    const token = generateSync({ secret: relay.issue("pi").secret });
+    const hidden = await connectRaw(relay.port);
+    hidden.write(
+      `GET /-/park/pi?response=${token} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: ptth\r\n\r\n`,
+    );
+    await relay.until(() => relay.counts().idle === 1);
+    const visitor = await connectRaw(relay.port);
+    visitor.write("GET /?rendezvous=pi HTTP/1.0\r\n\r\n");
+    await hidden.take("GET / HTTP/1.1\r\n");
+    // An answer without a length, and a close frame with 1000; both masked with zeros.
+    hidden.write(
+      "\x82\x96\0\0\0\0HTTP/1.0 200 OK\r\n\r\nall\x88\x82\0\0\0\0\x03\xe8",
+    );
+    await visitor.take("all");
+    await visitor.end();
+    visitor.socket.end();
+    expect(await visitor.close()).to.equal("clean");
+    await relay.until(() => relay.counts().tunnels === 0);
+  });
+
   it("is pinged while it is claimed and silent, and cut when it does not answer", async () => {
     const relay = await startRelay({ heartbeatSeconds: SHORT });
     const hidden = await parkSocket(relay);

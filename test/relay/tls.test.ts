@@ -15,6 +15,7 @@ import { SettingsError, type Certificate } from "../../app/relay/options.ts";
 import { createRelay } from "../../app/relay/relay.ts";
 import { Link, UNOWNED } from "../../app/wire/link.ts";
 import { afterThisTest } from "../support/cleanup.ts";
+import { hurryTimers } from "../support/clock.ts";
 import {
   RELAY_SECRET,
   parkHere,
@@ -256,6 +257,20 @@ describe("TLS on the relay's port", () => {
     expect(() => {
       plain.setCertificate(one);
     }).to.throw(SettingsError, /made for plain HTTP/);
+  });
+
+  it("does not wait for the end of plain octets that come without end", async () => {
+    const relay = await startRelay({ tls: await makeCertificate() });
+    const plain = connectPlain(relay.port, "127.0.0.1");
+    plain.on("error", () => undefined).resume();
+    const gone = once(plain, "close");
+    await once(plain, "connect");
+    hurryTimers(10);
+    const more = setInterval(() => plain.write("G"), 50);
+    afterThisTest(() => {
+      clearInterval(more);
+    });
+    await gone;
   });
 
   it("does not let somebody who says nothing hold up its end", async () => {
