@@ -31,17 +31,20 @@ function startLegacyServer(port: number, id: string, secret: string): void {
     socket.setEncoding("latin1");
     socket.on("data", (octets: string) => {
       text += octets;
-      const end = text.indexOf("\r\n\r\n");
-      if (end < 0) return;
-      const line = text.slice(0, text.indexOf("\r\n"));
-      text = text.slice(end + 4);
-      if (parked) {
-        const body = `answer ${++answered} to ${line}\n`;
-        socket.end(
-          `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
-        );
-      } else if (line === "HTTP/1.1 200 OK") parked = true;
-      else socket.destroy(new Error(line));
+      // The request of a visitor who waits may come together with the 200.
+      for (;;) {
+        const end = text.indexOf("\r\n\r\n");
+        if (end < 0) return;
+        const line = text.slice(0, text.indexOf("\r\n"));
+        text = text.slice(end + 4);
+        if (parked) {
+          const body = `answer ${++answered} to ${line}\n`;
+          socket.end(
+            `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+          );
+        } else if (line === "HTTP/1.1 200 OK") parked = true;
+        else socket.destroy(new Error(line));
+      }
     });
     socket.on("error", () => undefined).on("close", parkAgain);
   };
