@@ -63,6 +63,7 @@ export type Command =
       /** Serve a local port instead of stdin and stdout. */
       readonly listen: ServiceAddress | undefined;
       readonly ca: string | undefined;
+      readonly verbose: boolean;
     }
   | {
       readonly command: "doctor";
@@ -238,6 +239,7 @@ function readDial(argv: readonly string[]): Command {
     via: { type: "string" },
     listen: { type: "string" },
     ca: { type: "string" },
+    verbose: { type: "boolean" },
     help: { type: "boolean", short: "h" },
   });
   if (values["help"] === true) return { command: "help", topic: "dial" };
@@ -272,7 +274,8 @@ function readDial(argv: readonly string[]): Command {
     port === undefined
   )
     throw new SettingsError(problems.join("\n"));
-  return { command: "dial", relay, id, port, via, listen: place, ca };
+  const verbose = values["verbose"] === true;
+  return { command: "dial", relay, id, port, via, listen: place, ca, verbose };
 }
 
 /** The id in the long name of a hidden server, which a relay takes too; whatever else it is stays. */

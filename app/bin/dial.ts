@@ -4,9 +4,11 @@ import { Socket, type AddressInfo } from "node:net";
 import process from "node:process";
 import type { Writable } from "node:stream";
 import { isatty } from "node:tty";
-import { dial } from "../client/dial.ts";
+import { reach, type Led } from "../client/dial.ts";
 import { createListener } from "../client/listen.ts";
 import { DialError } from "../client/ways.ts";
+import { list } from "../wire/ladder.ts";
+import { PipeStream } from "../wire/pipestream.ts";
 import { complain } from "./print.ts";
 import type { Command } from "../command.ts";
 
@@ -25,7 +27,9 @@ export function runDial(command: DialCommand): void {
 
 async function runOnce(command: DialCommand): Promise<void> {
   try {
-    const stream = await dial(command);
+    const led = await reach(command);
+    if (command.verbose) tell(command, led);
+    const stream = new PipeStream(led.pipe);
     const output = openOutput();
     stream.on("error", (error) => {
       complain(`${command.id}:${String(command.port)}: ${error.message}.`);
@@ -71,9 +75,15 @@ function listen(
   command: DialCommand,
   place: { readonly host: string; readonly port: number },
 ): void {
-  const server = createListener(command, (error) => {
-    report(command, error);
-  });
+  const server = createListener(
+    command,
+    (error) => {
+      report(command, error);
+    },
+    (led) => {
+      if (command.verbose) tell(command, led);
+    },
+  );
   server.on("error", (error) => {
     complain(
       `Cannot listen on ${place.host}:${String(place.port)}: ${error.message}.`,
@@ -90,6 +100,13 @@ function listen(
     process.exit(0);
   };
   process.on("SIGTERM", leave).on("SIGINT", leave);
+}
+
+/** Says by which way it went, and what was tried. */
+function tell({ id, port }: DialCommand, { way, tried }: Led): void {
+  const why =
+    tried === undefined || tried.size === 0 ? "" : ` (${list(tried)})`;
+  complain(`${id}:${String(port)} by ${way}${why}.`);
 }
 
 /** Says what stood in the way, and gives the exit code for it. */

@@ -55,6 +55,7 @@ Reaches a TCP port that the agent of ID offers: over stdin and stdout, or on a l
     --listen [HOST:]PORT listen there, and dial for each connection; port 0 is any free one
     --via WAY            connect, upgrade or websocket (default: the best that gets through)
     --ca FILE            trust the certificates in this PEM file
+    --verbose            say by which way, and why by no better one
 
 Exit codes: 0 the stream ended, 1 it was cut or cannot be written to stdout, 2 wrong usage, 3 the relay or the agent refused, 4 the relay cannot be reached.`,
 

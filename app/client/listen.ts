@@ -2,15 +2,16 @@
 import { createServer, type Server } from "node:net";
 import { Link } from "../wire/link.ts";
 import { splice } from "../wire/splice.ts";
-import { reach, type DialOptions } from "./dial.ts";
+import { reach, type DialOptions, type Led } from "./dial.ts";
 
 /** Octets kept of a caller who is being dialled for. One who has said more is not read, and so not heard to leave. */
 const MAX_EARLY_OCTETS = 64 * 1024;
 
-/** Makes the server; the caller decides where it listens. `failed` hears of each connection that could not be dialled for. */
+/** Makes the server; the caller decides where it listens. `failed` hears of each connection that could not be dialled for, `led` of the others. */
 export function createListener(
   options: DialOptions,
   failed: (error: unknown) => void,
+  led: (led: Led) => void = () => undefined,
 ): Server {
   const socketOptions = { allowHalfOpen: true, noDelay: true };
   return createServer(socketOptions, function dialFor(socket) {
@@ -32,8 +33,9 @@ export function createListener(
       },
     });
     reach({ ...options, signal: left.signal }).then(
-      ({ pipe }) => {
-        splice(link, pipe, () => undefined);
+      (found) => {
+        led(found);
+        splice(link, found.pipe, () => undefined);
         for (const octets of early) link.receiver.data(octets);
         if (ended) link.receiver.end();
       },

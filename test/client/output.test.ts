@@ -32,6 +32,21 @@ async function inShell(
 }
 
 describe("the output of `rendezvous dial`", () => {
+  it("says by which way with --verbose, and nothing of it without", async function () {
+    needs(this, "bash");
+    const greet = (socket: Socket): void => {
+      socket.end("hello\n");
+    };
+    const quiet = await inShell('"$@" </dev/null', greet);
+    expect(quiet.output).to.equal("hello\n");
+    const told = await inShell('"$@" --verbose </dev/null', greet);
+    expect(told.output.split("\n").sort()).to.deep.equal([
+      "",
+      "hello",
+      "pi:7 by upgrade.",
+    ]);
+  });
+
   it("that nobody has room for is told, and is an exit code", async function () {
     needs(this, "bash");
     const { code, output } = await inShell('"$@" >/dev/full', chatter);
