@@ -24,15 +24,25 @@ export interface Found extends Known {
   readonly tried: Tried<Way>;
 }
 
-/** By the URL of the relay that was asked for. forget() takes out what works no longer. */
+/** A program that dials through more relays than this finds the ways to the oldest anew. */
+const MAX_REMEMBERED = 1024;
+
+/** By the URL of the relay that was asked for, the oldest first. forget() takes out what works no longer. */
 const remembered = new Map<string, Known>();
 
-export function recall(relay: Address): Known | undefined {
-  return remembered.get(relay.url.origin);
+/** What is known of a relay; the certificates to trust are those of who asks now. */
+export function recall({ url, ca }: Address): Known | undefined {
+  const known = remembered.get(url.origin);
+  return known === undefined
+    ? undefined
+    : { way: known.way, relay: { url: known.relay.url, ca } };
 }
 
-export function remember(relay: Address, known: Known): void {
-  remembered.set(relay.url.origin, known);
+export function remember(relay: Address, { way, relay: to }: Known): void {
+  const [oldest] = remembered.keys();
+  if (oldest !== undefined && remembered.size >= MAX_REMEMBERED)
+    remembered.delete(oldest);
+  remembered.set(relay.url.origin, { way, relay: to });
 }
 
 export function forget(relay: Address): void {

@@ -38,10 +38,6 @@ export class Echoes {
   sweep(now: number): void {
     for (const echo of this.#echoes) echo.sweep(now);
   }
-
-  get count(): number {
-    return this.#echoes.size;
-  }
 }
 
 class Echo implements Receiver {
