@@ -1,4 +1,4 @@
-// The relay's own pages, served by express behind the same exchange as any hidden server: landing page, health, leaving a server, 404.
+// The relay's own pages, served by express behind the same exchange as any hidden server: landing page, health, what doctor asks, leaving a server, 404.
 import { randomUUID } from "node:crypto";
 import { createServer, type Server } from "node:http";
 import { duplexPair, type Duplex } from "node:stream";

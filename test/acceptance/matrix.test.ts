@@ -103,6 +103,7 @@ async function parks(via: Way, placed: Placed): Promise<boolean> {
     agent.once("trouble", () => {
       resolve(false);
     });
+    // A deadline: what a router swallows has no event.
     setTimeout(() => {
       resolve(false);
     }, PROOF_MILLISECONDS);
@@ -298,7 +299,7 @@ describe("through each router that lets anything pass", () => {
         };
       });
       pipe.resume();
-      // The silence itself is what is tried.
+      // A necessary delay: the silence itself is what is tried.
       await new Promise((resolve) =>
         setTimeout(resolve, SILENT_SECONDS * 1000),
       );
