@@ -15,6 +15,15 @@ export const VISIT_FIELD = "Rendezvous-Visit";
 /** In the 200 to an agent: seconds between two pings on an idle tunnel. In the 101 to a connect-tcp visitor: between two heartbeats, either way. */
 export const HEARTBEAT_FIELD = "Rendezvous-Heartbeat";
 
+/** A day: no relay may be set to more. */
+const MAX_HEARTBEAT_SECONDS = 24 * 60 * 60;
+
+/** Seconds between two heartbeats, as HEARTBEAT_FIELD tells them; undefined for what no relay says. */
+export function readHeartbeat(value: unknown): number | undefined {
+  const seconds = Number(value);
+  return seconds > 0 && seconds <= MAX_HEARTBEAT_SECONDS ? seconds : undefined;
+}
+
 /** Marks the relay's own request for a TCP stream in a tunnel; a visitor's is taken away. */
 export const DIAL_FIELD = "Rendezvous-Dial";
 /** In an agent's refusal: the code of the failure. */

@@ -12,6 +12,7 @@ import {
   VISIT_FIELD,
   isVerdict,
   makeToken,
+  readHeartbeat,
   type Way,
 } from "../protocol.ts";
 import {
@@ -149,12 +150,12 @@ function readWelcome(
   relay: URL,
   id: string,
 ): { heartbeatSeconds: number; visit: URL } {
-  const heartbeat = Number(fields[HEARTBEAT_FIELD.toLowerCase()]);
+  const heartbeat = readHeartbeat(fields[HEARTBEAT_FIELD.toLowerCase()]);
   const reference = fields[VISIT_FIELD.toLowerCase()];
   const base = new URL(relay);
   base.username = base.password = "";
   return {
-    heartbeatSeconds: heartbeat > 0 ? heartbeat : DEFAULT_HEARTBEAT_SECONDS,
+    heartbeatSeconds: heartbeat ?? DEFAULT_HEARTBEAT_SECONDS,
     visit:
       typeof reference === "string" && URL.canParse(reference, base.href)
         ? new URL(reference, base)

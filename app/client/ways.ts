@@ -3,6 +3,7 @@ import {
   CONNECT_TCP,
   HEARTBEAT_FIELD,
   connectTcpPath,
+  readHeartbeat,
   type Way,
 } from "../protocol.ts";
 import { CapsulePipe } from "../wire/capsulepipe.ts";
@@ -112,8 +113,7 @@ async function byUpgrade(
   const path = connectTcpPath(host, port);
   const request = { method: "GET", path, headers } as const;
   const { fields, link, early } = await ask(relay, request, patience);
-  const told = Number(fields[HEARTBEAT_FIELD.toLowerCase()]);
-  const heartbeatSeconds = told > 0 ? told : undefined;
+  const heartbeatSeconds = readHeartbeat(fields[HEARTBEAT_FIELD.toLowerCase()]);
   const pipe = new CapsulePipe(link, UNOWNED, heartbeatSeconds !== undefined);
   return { pipe: primed(pipe, link, early), heartbeatSeconds };
 }

@@ -140,6 +140,10 @@ const DETAILS: ReadonlyMap<FailureCode, string> = new Map([
     "upgrade_wanted",
     `to park, send Upgrade: ${PTTH}, or a WebSocket handshake with the subprotocol ${PTTH}`,
   ],
+  [
+    "bad_request",
+    `a GET that parks has no body, and its ALPN, where there is one, lists ${ALPN_HTTP}`,
+  ],
   ["missing_token", "Or send it as Authorization: Bearer TOKEN."],
 ]);
 
