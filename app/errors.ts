@@ -65,6 +65,18 @@ const FAILURES = {
     permanent: true,
     proxyStatus: "http_request_error",
   },
+  too_many_requests: {
+    status: 429,
+    text: "Too many requests have come from this network, or for this hidden server, in the last seconds. Send fewer, and this one again in a second.",
+    retryAfter: 1,
+    proxyStatus: "connection_limit_reached",
+  },
+  too_many_connections: {
+    status: 503,
+    text: "The relay has as many connections as it may, in all or from this network. Close some, or try again soon.",
+    retryAfter: 5,
+    proxyStatus: "connection_limit_reached",
+  },
   not_implemented: {
     status: 501,
     text: "The request uses something that the relay does not speak.",
@@ -105,6 +117,12 @@ const FAILURES = {
     status: 503,
     text: "All tunnels of the hidden server are taken. Try again soon.",
     retryAfter: 2,
+    proxyStatus: "connection_limit_reached",
+  },
+  too_many_streams: {
+    status: 503,
+    text: "The hidden server has as many TCP visits and upgraded connections as it may. Try again soon.",
+    retryAfter: 5,
     proxyStatus: "connection_limit_reached",
   },
   draining: {

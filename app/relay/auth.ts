@@ -1,8 +1,8 @@
 // Who may park: a token is turned into an id, one time.
-import { isIP } from "node:net";
 import { jwtVerify } from "jose";
 import { verifySync } from "otplib";
 import type { FailureCode } from "../errors.ts";
+import { network } from "./network.ts";
 import { Throttle } from "./throttle.ts";
 import { MAX_TOKEN_SECONDS, Revocations, deriveKey } from "../protocol.ts";
 
@@ -136,19 +136,4 @@ export class Auth {
     this.#used.set(name, { until, address });
     return true;
   }
-}
-
-/** Who has one IPv6 address has the whole /64. */
-function network(address: string): string {
-  if (isIP(address) !== 6) return address;
-  const [head = "", tail] = address.split("::", 2);
-  const left = head === "" ? [] : head.split(":");
-  const right = tail === undefined || tail === "" ? [] : tail.split(":");
-  const zeros =
-    tail === undefined
-      ? []
-      : new Array<string>(Math.max(0, 8 - left.length - right.length)).fill(
-          "0",
-        );
-  return [...left, ...zeros, ...right].slice(0, 4).join(":");
 }

@@ -22,18 +22,13 @@ export function clientOf(
   options: TrustOptions,
 ): Client {
   const { trustProxy, publicUrl } = options;
-  const told = (field: string): string => {
-    const chain = trustProxy === 0 ? [] : entries(request, field);
-    return chain[Math.max(0, chain.length - trustProxy)] ?? "";
-  };
   const isSecure =
     link.stream instanceof TLSSocket ||
     publicUrl?.startsWith("https:") === true;
-  const address = plainAddress(told("x-forwarded-for"));
-  const proto = told("x-forwarded-proto").toLowerCase();
-  const host = told("x-forwarded-host");
+  const proto = told(request, "x-forwarded-proto", trustProxy).toLowerCase();
+  const host = told(request, "x-forwarded-host", trustProxy);
   return {
-    address: isIP(address) === 0 ? link.address : address,
+    address: addressOf(request, link, trustProxy),
     proto:
       proto === "https" || proto === "http"
         ? proto
@@ -42,6 +37,23 @@ export function clientOf(
           : "http",
     host: isOurs(host, options) ? host : request.host,
   };
+}
+
+/** The client's address alone, as clientOf() has it. */
+export function addressOf(
+  request: RequestHead,
+  link: Link,
+  trustProxy: number,
+): string {
+  if (trustProxy === 0) return link.address;
+  const address = plainAddress(told(request, "x-forwarded-for", trustProxy));
+  return isIP(address) === 0 ? link.address : address;
+}
+
+/** What the outermost router that is trusted says in a field. */
+function told(request: RequestHead, field: string, trustProxy: number): string {
+  const chain = trustProxy === 0 ? [] : entries(request, field);
+  return chain[Math.max(0, chain.length - trustProxy)] ?? "";
 }
 
 /** Many routers pass the client's own X-Forwarded-Host on, so that it counts only where it is a name of this relay. */
@@ -75,7 +87,8 @@ export function requestIdOf(
 function entries(request: RequestHead, name: string): string[] {
   const found: string[] = [];
   for (let i = 0; i < request.fields.length; i += 2) {
-    if (request.fields[i]?.toLowerCase() === name)
+    const field = request.fields[i] ?? "";
+    if (field.length === name.length && field.toLowerCase() === name)
       found.push(
         ...(request.fields[i + 1] ?? "")
           .split(",")

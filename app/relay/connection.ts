@@ -10,14 +10,14 @@ import {
   headEnd,
   readRequestHead,
   skipEmptyLines,
+  type HeadLimits,
   type RequestHead,
 } from "../wire/head.ts";
 import type { Link, Receiver } from "../wire/link.ts";
+import { Pace, type PaceOptions } from "./pace.ts";
 
 /** Routers keep idle connections for 90 s and would run into a shorter limit of ours. */
 const IDLE_MILLISECONDS = 95 * 1000;
-/** How long a head may take from its first octet to its last. */
-const HEAD_MILLISECONDS = 30 * 1000;
 /** How long the other side has to read the last answer and to close. */
 const CLOSING_MILLISECONDS = 5 * 1000;
 /** Octets kept of what cannot be read yet: pipelined requests, the body of one that waits. */
@@ -54,6 +54,15 @@ export const NO_SERVER: Server = {
   sweep() {},
 };
 
+export interface ConnectionOptions extends HeadLimits, PaceOptions {
+  /** How long a head may take from its first octet to its last. */
+  readonly headSeconds: number;
+  /** How long somebody may take too little of what was written to him; 0 is for ever. */
+  readonly stallSeconds: number;
+  /** 0 is no limit. */
+  readonly maxRequestsPerConnection: number;
+}
+
 /** Decides who serves a request. */
 export type Router = (connection: Connection, request: RequestHead) => void;
 
@@ -73,6 +82,7 @@ interface Refusal {
 
 export class Connection implements Receiver {
   readonly link: Link;
+  readonly #options: ConnectionOptions;
   readonly #route: Router;
   readonly #closed: (connection: Connection) => void;
   #phase: Phase = "head";
@@ -85,16 +95,21 @@ export class Connection implements Receiver {
   #body: BodyReader | undefined;
   #server: Server | undefined;
   #since = performance.now();
+  #requests = 0;
+  /** Of a visitor who has not taken the last answer yet. */
+  #pace: Pace | undefined;
   #running = false;
   #visitorEnded = false;
   #draining = false;
 
   constructor(
     link: Link,
+    options: ConnectionOptions,
     route: Router,
     closed: (connection: Connection) => void,
   ) {
     this.link = link;
+    this.#options = options;
     this.#route = route;
     this.#closed = closed;
     link.receiver = this;
@@ -107,9 +122,12 @@ export class Connection implements Receiver {
 
   /** Whether the connection can go on after the answer to the request under way. */
   get persistent(): boolean {
+    const { maxRequestsPerConnection } = this.#options;
     return (
       this.#request?.persistent === true &&
       !this.#draining &&
+      (maxRequestsPerConnection === 0 ||
+        this.#requests < maxRequestsPerConnection) &&
       (!this.#visitorEnded || this.early > 0)
     );
   }
@@ -231,16 +249,27 @@ export class Connection implements Receiver {
   /** Ends what has lasted too long. */
   sweep(now: number): void {
     const since = now - this.#since;
-    if (this.#phase === "closing" && since > CLOSING_MILLISECONDS)
-      this.link.destroy();
+    if (this.#phase === "closing") this.#sweepClosing(now);
     else if (
       this.#phase === "head" &&
       this.early > 0 &&
-      since > HEAD_MILLISECONDS
+      since > this.#options.headSeconds * 1000
     )
       this.#refuseHead("request_timeout");
     else if (this.#phase === "head" && since > IDLE_MILLISECONDS) this.close();
     else this.#server?.sweep(now);
+  }
+
+  /** Who still reads the last answer is not cut short, as long as he reads. */
+  #sweepClosing(now: number): void {
+    const { link } = this;
+    if (link.backlog === 0) {
+      if (now - this.#since > CLOSING_MILLISECONDS) link.destroy();
+      return;
+    }
+    this.#since = now;
+    this.#pace ??= new Pace(this.#options.stallSeconds, this.#options);
+    if (this.#pace.isSlow(true, link.sent - link.backlog, now)) link.destroy();
   }
 
   drain(): void {
@@ -314,13 +343,14 @@ export class Connection implements Receiver {
     const unseen = Math.max(this.#at, this.#seen - 3);
     const end = headEnd(this.#held, unseen);
     if (end < 0) {
-      checkPartialHead(this.#held, this.#at, unseen);
+      checkPartialHead(this.#held, this.#at, unseen, this.#options);
       this.#seen = this.#held.length - this.#at;
       return false;
     }
     this.#seen = 0;
-    const request = readRequestHead(this.#held, this.#at, end);
+    const request = readRequestHead(this.#held, this.#at, end, this.#options);
     this.#at = end;
+    this.#requests++;
     this.#request = request;
     this.#body =
       request.framing === 0 ? undefined : new BodyReader(request.framing);

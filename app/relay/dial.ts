@@ -32,6 +32,7 @@ import { clientOf, requestIdOf, type TrustOptions } from "./client.ts";
 import type { Client } from "./heads.ts";
 import type { Lot, Waiter } from "./lot.ts";
 import { hostToId } from "./naming.ts";
+import { network } from "./network.ts";
 import type { Streams } from "./streams.ts";
 import type { Tunnel } from "./tunnel.ts";
 
@@ -153,6 +154,8 @@ class TcpVisit implements Waiter, Server {
   #ask: Ask | undefined;
   #askedAt = 0;
   readonly needsFresh = true;
+  readonly isStream = true;
+  readonly network: string;
   #attempts = 0;
 
   constructor(
@@ -164,11 +167,17 @@ class TcpVisit implements Waiter, Server {
     this.#request = request;
     this.#around = around;
     this.#client = clientOf(request, connection.link, around.options);
+    this.network = network(this.#client.address);
   }
 
   begin(wanted: Wanted): void {
     this.#wanted = wanted;
     this.#connection.hold(this);
+    const code = this.#around.lot.refusesVisit(wanted.id, true);
+    if (code !== undefined) {
+      this.refuse(code);
+      return;
+    }
     const expects =
       fieldOf(this.#request.fields, "expect")?.toLowerCase() === "100-continue";
     if (expects && this.#request.minor === 1)
@@ -260,7 +269,7 @@ class TcpVisit implements Waiter, Server {
     const { id } = this.#wanted;
     this.#attempts++;
     this.#ask = undefined;
-    const tunnel = lot.claimFresh(id);
+    const tunnel = lot.claimFresh(id, this);
     if (tunnel !== undefined) {
       this.serve(tunnel);
       return;

@@ -5,6 +5,7 @@ import { BodyReader } from "../wire/body.ts";
 import {
   Malformed,
   checkPartialHead,
+  fieldOf,
   headEnd,
   readAnswerHead,
   type AnswerHead,
@@ -14,6 +15,7 @@ import type { Link, Receiver } from "../wire/link.ts";
 import { splice, type Spliced } from "../wire/splice.ts";
 import type { Connection, Server } from "./connection.ts";
 import { answerHead, type HeadOptions } from "./heads.ts";
+import { Pace, type PaceOptions } from "./pace.ts";
 
 /** A hidden server has said enough before its answer. */
 const MAX_INTERIM_ANSWERS = 100;
@@ -38,8 +40,12 @@ export interface Carrier {
   gone(): void;
 }
 
-export interface ExchangeOptions extends HeadOptions {
+export interface ExchangeOptions extends HeadOptions, PaceOptions {
   readonly answerSeconds: number;
+  /** How long a visitor may bring too little of a body that is waited for. */
+  readonly bodySeconds: number;
+  /** How long he may take too little of an answer; 0 is for ever. */
+  readonly stallSeconds: number;
 }
 
 /** What the exchange cannot decide by itself. */
@@ -88,6 +94,9 @@ export class Exchange implements Receiver, Server {
   #since = performance.now();
   /** When the answer last moved on, for a visitor who has ended his direction. */
   #halfClosedSince: number | undefined;
+  /** How the visitor sends, and reads; made when an exchange lasts. */
+  #sending: Pace | undefined;
+  #reading: Pace | undefined;
 
   constructor(parts: ExchangeParts) {
     this.#parts = parts;
@@ -143,6 +152,13 @@ export class Exchange implements Receiver, Server {
     ) {
       this.visitorGone();
       this.#parts.connection.cut();
+    } else if (this.#readsSlowly(now)) {
+      // As if he had gone: what he has not taken by now he does not want.
+      this.visitorGone();
+      this.#parts.connection.cut();
+    } else if (this.#sendsSlowly(now)) {
+      if (this.#phase === "answered") this.#finish();
+      else this.#fail("request_timeout");
     } else if (
       this.#phase !== "body" &&
       now - this.#since > this.#parts.options.answerSeconds * 1000
@@ -151,6 +167,40 @@ export class Exchange implements Receiver, Server {
       if (this.#phase === "answered") this.#finish();
       else this.#fail("no_answer");
     }
+  }
+
+  /** A body is waited for until the answer has begun; after that both may pause. */
+  #sendsSlowly(now: number): boolean {
+    const { connection, options } = this.#parts;
+    const awaited =
+      this.#phase !== "body" &&
+      !connection.requestRead &&
+      !this.#visitor.paused &&
+      !this.#awaitsLeave;
+    if (!awaited && this.#sending === undefined) return false;
+    this.#sending ??= new Pace(options.bodySeconds, options);
+    return this.#sending.isSlow(awaited, this.#visitor.received, now);
+  }
+
+  /** Nobody waits for an answer that pauses: only octets that are there and not taken count. */
+  #readsSlowly(now: number): boolean {
+    const visitor = this.#visitor;
+    const awaited = visitor.needsDrain;
+    if (!awaited && this.#reading === undefined) return false;
+    const { options } = this.#parts;
+    this.#reading ??= new Pace(options.stallSeconds, options);
+    const taken = visitor.sent - visitor.backlog;
+    return this.#reading.isSlow(awaited, taken, now);
+  }
+
+  /** He may wait for the hidden server's 100 before he sends anything (RFC 9110 10.1.1). */
+  get #awaitsLeave(): boolean {
+    const { fields } = this.#parts.request;
+    return (
+      !this.#bodySent &&
+      this.#interim === 0 &&
+      fieldOf(fields, "expect") !== undefined
+    );
   }
 
   // What comes from the hidden server.

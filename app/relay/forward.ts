@@ -7,21 +7,24 @@ import { fieldOf, type RequestHead } from "../wire/head.ts";
 import type { Spliced } from "../wire/splice.ts";
 import type { Connection, Server } from "./connection.ts";
 import { clientOf, requestIdOf, type TrustOptions } from "./client.ts";
-import { Exchange, type ExchangeEvents } from "./exchange.ts";
+import {
+  Exchange,
+  type ExchangeEvents,
+  type ExchangeOptions,
+} from "./exchange.ts";
 import { requestHead, type Client } from "./heads.ts";
 import type { Lot, Waiter } from "./lot.ts";
 import type { NamedServer } from "./naming.ts";
+import { network } from "./network.ts";
 import type { Tunnel } from "./tunnel.ts";
 
 /** Methods that may be sent twice, for they change nothing (RFC 9110 9.2.1). */
 const SAFE_METHODS = new Set(["GET", "HEAD", "OPTIONS"]);
 const MAX_ATTEMPTS = 2;
 
-export interface ForwardOptions extends TrustOptions {
-  readonly answerSeconds: number;
+export interface ForwardOptions extends TrustOptions, ExchangeOptions {
   readonly parameter: string;
   readonly cookieNaming: boolean;
-  readonly pseudonym: string;
 }
 
 /** Makes the door; `named` is what naming found in `request`. */
@@ -49,6 +52,8 @@ class Visit implements Waiter, Server, ExchangeEvents {
   readonly #around: Surroundings;
   readonly #client: Client;
   readonly needsFresh = false;
+  readonly network: string;
+  readonly isStream: boolean;
   #attempts = 0;
   /** The tunnel under way had carried an exchange before, so that it may have been closed for idleness. */
   #stale = false;
@@ -64,11 +69,17 @@ class Visit implements Waiter, Server, ExchangeEvents {
     this.#named = named;
     this.#around = around;
     this.#client = clientOf(request, connection.link, around.options);
+    this.network = network(this.#client.address);
+    this.isStream = request.upgrade !== undefined;
   }
 
   begin(): void {
-    if (this.#hasBeenHere) this.refuse("loop");
-    else this.#attempt();
+    const { lot } = this.#around;
+    const code = this.#hasBeenHere
+      ? "loop"
+      : lot.refusesVisit(this.#named.id, this.isStream);
+    if (code === undefined) this.#attempt();
+    else this.refuse(code);
   }
 
   serve(tunnel: Tunnel): void {
@@ -142,7 +153,7 @@ class Visit implements Waiter, Server, ExchangeEvents {
     const { lot } = this.#around;
     this.#attempts++;
     const repeatable = this.#attempts === 1 && this.#isSafe;
-    const tunnel = lot.claim(this.#named.id, repeatable);
+    const tunnel = lot.claim(this.#named.id, repeatable, this);
     if (tunnel !== undefined) {
       this.serve(tunnel);
       return;

@@ -1,5 +1,8 @@
 // The lot: parked tunnels and waiting visitors, per hidden server. The only mutable state that requests share.
 import type { FailureCode } from "../errors.ts";
+import { Meter } from "./meter.ts";
+import { Bucket } from "./rate.ts";
+import { Tally } from "./tally.ts";
 import type { Tunnel } from "./tunnel.ts";
 
 /** How long an id stays known after its last tunnel has gone. */
@@ -14,10 +17,26 @@ export interface LotOptions {
   readonly maxWaiting: number;
   readonly maxWaitingPerServer: number;
   readonly holdSeconds: number;
+  /** Tunnels of one server that the visitors of one network may hold at once; 0 is no limit, here and below. */
+  readonly maxTunnelsPerVisitor: number;
+  /** TCP visits and upgraded connections to one server, those that wait included. */
+  readonly maxStreamsPerServer: number;
+  /** Visits to one server. */
+  readonly ratePerServer: number;
+  /** Both directions of all tunnels of one server. */
+  readonly octetsPerSecondPerServer: number;
+}
+
+/** Who claims a tunnel. */
+export interface Guest {
+  /** Whose share it comes out of. */
+  readonly network: string;
+  /** It is for a stream, which may last. */
+  readonly isStream: boolean;
 }
 
 /** A visitor without a tunnel. Exactly one of the two is called, once, unless he leaves before. */
-export interface Waiter {
+export interface Waiter extends Guest {
   /** Only a tunnel that has carried nothing yet will do. */
   readonly needsFresh: boolean;
   serve(tunnel: Tunnel): void;
@@ -32,6 +51,13 @@ interface Server {
   readonly idle: Tunnel[];
   /** Visitors in the order they came, with the end of their patience. park(), leave() and sweep() take them out. */
   readonly waiting: Map<Waiter, number>;
+  /** Tunnels that each network holds, and its waiting visitors. */
+  readonly held: Tally;
+  readonly queued: Tally;
+  /** Streams that have a tunnel or wait for one. */
+  streams: number;
+  readonly visits: Bucket | undefined;
+  readonly meter: Meter | undefined;
   /** Milliseconds of the monotonic clock when the last tunnel went; undefined when none was ever here. */
   goneAt: number | undefined;
 }
@@ -66,6 +92,20 @@ export class Lot {
       : undefined;
   }
 
+  /** Whether one more visit to this id may begin. Undefined is yes. */
+  refusesVisit(id: string, isStream: boolean): FailureCode | undefined {
+    const server = this.#servers.get(id);
+    if (server === undefined) return undefined;
+    if (server.visits?.take(performance.now()) === false)
+      return "too_many_requests";
+    const { maxStreamsPerServer } = this.#options;
+    return isStream &&
+      maxStreamsPerServer > 0 &&
+      server.streams >= maxStreamsPerServer
+      ? "too_many_streams"
+      : undefined;
+  }
+
   /** Whether a hidden server of this id is here now. */
   has(id: string): boolean {
     return (this.#servers.get(id)?.tunnels.size ?? 0) > 0;
@@ -78,60 +118,62 @@ export class Lot {
 
   /** Counts a tunnel in. It can be claimed only after park(). */
   admit(tunnel: Tunnel): void {
-    this.#server(tunnel.id).tunnels.add(tunnel);
+    const server = this.#server(tunnel.id);
+    server.tunnels.add(tunnel);
+    tunnel.link.meter = server.meter;
     this.#tunnels++;
   }
 
-  /** Puts a tunnel where it can be claimed, or gives it to the visitor who has waited longest. */
+  /** Puts a tunnel where it can be claimed, or gives it to the visitor who has waited longest and has a share left. */
   park(tunnel: Tunnel): void {
     if (this.#draining) {
       tunnel.leave();
       return;
     }
     const server = this.#server(tunnel.id);
-    let passedOver = false;
-    for (const waiter of server.waiting.keys()) {
-      if (waiter.needsFresh && tunnel.used) {
-        passedOver = true;
-        continue;
-      }
-      this.leave(tunnel.id, waiter);
-      waiter.serve(tunnel);
-      return;
-    }
-    // Whoever waits for a fresh one gets it when this one makes room for it.
-    if (passedOver) tunnel.leave();
-    else server.idle.push(tunnel);
+    this.#uncount(server, tunnel);
+    server.idle.push(tunnel);
+    this.#match(server);
   }
 
   /**
    * Takes a tunnel out of the lot: the one used last, for it is the likeliest to be alive.
    * A request that could not be sent twice gets one that cannot have been closed for idleness, where there is one.
    */
-  claim(id: string, repeatable: boolean): Tunnel | undefined {
-    const idle = this.#servers.get(id)?.idle;
-    const last = idle?.at(-1);
-    if (idle === undefined || last === undefined) return undefined;
-    if (
+  claim(id: string, repeatable: boolean, guest: Guest): Tunnel | undefined {
+    const server = this.#servers.get(id);
+    const last = server?.idle.at(-1);
+    if (server === undefined || last === undefined) return undefined;
+    if (this.#hasNoShare(server, guest)) return undefined;
+    const isFine =
       repeatable ||
       !last.used ||
-      performance.now() - last.idleSince < WARM_MILLISECONDS
-    )
-      return idle.pop();
-    const fresh = idle.findIndex((tunnel) => !tunnel.used);
-    return fresh < 0 ? idle.pop() : idle.splice(fresh, 1)[0];
+      performance.now() - last.idleSince < WARM_MILLISECONDS;
+    const fresh = isFine ? -1 : server.idle.findIndex(({ used }) => !used);
+    const at = fresh < 0 ? server.idle.length - 1 : fresh;
+    return this.#give(server, at, guest);
   }
 
   /**
    * Takes a tunnel for a stream out of the lot: one that no service is joined to yet. Where there are only others,
    * one of them is ended, so that the agent may park a new one.
    */
-  claimFresh(id: string): Tunnel | undefined {
-    const idle = this.#servers.get(id)?.idle ?? [];
-    const fresh = idle.findLastIndex((tunnel) => !tunnel.used);
-    if (fresh >= 0) return idle.splice(fresh, 1)[0];
-    idle[0]?.leave();
+  claimFresh(id: string, guest: Guest): Tunnel | undefined {
+    const server = this.#servers.get(id);
+    if (server === undefined || this.#hasNoShare(server, guest))
+      return undefined;
+    const fresh = server.idle.findLastIndex((tunnel) => !tunnel.used);
+    if (fresh >= 0) return this.#give(server, fresh, guest);
+    server.idle[0]?.leave();
     return undefined;
+  }
+
+  /** A tunnel that was claimed is of no more use to whoever has it: his share is free. */
+  free(tunnel: Tunnel): void {
+    const server = this.#servers.get(tunnel.id);
+    if (server === undefined || tunnel.guest === undefined) return;
+    this.#uncount(server, tunnel);
+    this.#match(server);
   }
 
   /** Takes one particular tunnel out, to ping it; false when somebody else has it. */
@@ -148,6 +190,7 @@ export class Lot {
     if (server?.tunnels.delete(tunnel) !== true) return;
     this.#tunnels--;
     this.take(tunnel);
+    this.free(tunnel);
     if (server.tunnels.size === 0) server.goneAt = performance.now();
   }
 
@@ -166,19 +209,34 @@ export class Lot {
       (known?.waiting.size ?? 0) >= this.#options.maxWaitingPerServer
     )
       return "busy";
-    this.#server(id).waiting.set(waiter, deadline);
+    const server = this.#server(id);
+    // Nobody takes all the places where others would wait for what he leaves.
+    const places = Math.ceil(this.#options.maxWaitingPerServer / 2);
+    if (
+      this.#options.maxTunnelsPerVisitor > 0 &&
+      server.queued.of(waiter.network) >= places
+    )
+      return "busy";
+    server.waiting.set(waiter, deadline);
+    server.queued.add(waiter.network);
+    if (waiter.isStream) server.streams++;
     this.#waiting++;
     return undefined;
   }
 
   /** A visitor does not wait any more. */
   leave(id: string, waiter: Waiter): void {
-    if (this.#servers.get(id)?.waiting.delete(waiter) === true) this.#waiting--;
+    const server = this.#servers.get(id);
+    if (server?.waiting.delete(waiter) !== true) return;
+    server.queued.take(waiter.network);
+    if (waiter.isStream) server.streams--;
+    this.#waiting--;
   }
 
   /** Ends the waits that have lasted too long, and forgets servers that have been gone too long. */
   sweep(now: number): void {
     for (const server of this.#servers.values()) {
+      server.meter?.sweep(now);
       for (const [waiter, deadline] of server.waiting) {
         if (deadline > now) break;
         this.leave(server.id, waiter);
@@ -224,6 +282,54 @@ export class Lot {
     };
   }
 
+  /** The visitors of his network hold as many tunnels as they may. */
+  #hasNoShare(server: Server, { network }: Guest): boolean {
+    const { maxTunnelsPerVisitor } = this.#options;
+    return (
+      maxTunnelsPerVisitor > 0 &&
+      server.held.of(network) >= maxTunnelsPerVisitor
+    );
+  }
+
+  #give(server: Server, at: number, guest: Guest): Tunnel | undefined {
+    const [tunnel] = server.idle.splice(at, 1);
+    if (tunnel === undefined) return undefined;
+    tunnel.guest = guest;
+    server.held.add(guest.network);
+    if (guest.isStream) server.streams++;
+    return tunnel;
+  }
+
+  #uncount(server: Server, tunnel: Tunnel): void {
+    const { guest } = tunnel;
+    if (guest === undefined) return;
+    tunnel.guest = undefined;
+    server.held.take(guest.network);
+    if (guest.isStream) server.streams--;
+  }
+
+  /** Serves whoever can be served now, in the order of coming. Those whose share is used up let others go first. */
+  #match(server: Server): void {
+    const { idle, waiting } = server;
+    let wantsFresh = false;
+    for (const waiter of waiting.keys()) {
+      if (idle.length === 0) break;
+      if (this.#hasNoShare(server, waiter)) continue;
+      const at = waiter.needsFresh
+        ? idle.findLastIndex((tunnel) => !tunnel.used)
+        : idle.length - 1;
+      if (at < 0) {
+        wantsFresh = true;
+        continue;
+      }
+      this.leave(server.id, waiter);
+      const tunnel = this.#give(server, at, waiter);
+      if (tunnel !== undefined) waiter.serve(tunnel);
+    }
+    // Whoever waits for a fresh one gets it when one that is not makes room for it.
+    if (wantsFresh) idle[0]?.leave();
+  }
+
   #whyNot(server: Server): FailureCode {
     if (server.tunnels.size > 0) return "busy";
     return server.goneAt === undefined ? "unknown_server" : "server_offline";
@@ -232,11 +338,23 @@ export class Lot {
   #server(id: string): Server {
     let server = this.#servers.get(id);
     if (server === undefined) {
+      const { ratePerServer, octetsPerSecondPerServer } = this.#options;
       server = {
         id,
         tunnels: new Set(),
         idle: [],
         waiting: new Map(),
+        held: new Tally(),
+        queued: new Tally(),
+        streams: 0,
+        visits:
+          ratePerServer > 0
+            ? new Bucket(ratePerServer, performance.now())
+            : undefined,
+        meter:
+          octetsPerSecondPerServer > 0
+            ? new Meter(octetsPerSecondPerServer)
+            : undefined,
         goneAt: undefined,
       };
       this.#servers.set(id, server);

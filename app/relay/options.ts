@@ -1,6 +1,7 @@
 // What a relay can be told: every setting, its variable, its bounds and its default.
 import { z } from "zod";
 import { DEFAULT_PARAMETER, isRevocation } from "../protocol.ts";
+import { MAX_FIELDS, MAX_HEAD_OCTETS } from "../wire/head.ts";
 
 /** A setting that was given a value it cannot have. The message has one sentence for each. */
 export class SettingsError extends Error {
@@ -25,6 +26,22 @@ const count = (variable: string, byDefault: number): Setting<number> => ({
   must: "a positive integer",
   byDefault,
   leftOut: String(byDefault),
+});
+
+const limit = (variable: string, byDefault: number): Setting<number> => ({
+  variable,
+  schema: z.coerce.number().int().min(0).max(1_000_000_000),
+  must: "a whole number, 0 for no limit",
+  byDefault,
+  leftOut: byDefault === 0 ? "no limit" : String(byDefault),
+});
+
+const upTo = (variable: string, min: number, max: number): Setting<number> => ({
+  variable,
+  schema: z.coerce.number().int().min(min).max(max),
+  must: `a whole number from ${String(min)} to ${String(max)}`,
+  byDefault: max,
+  leftOut: String(max),
 });
 
 const seconds = (variable: string, byDefault: number): Setting<number> => ({
@@ -107,8 +124,21 @@ export const SETTINGS = {
     byDefault: 0,
     leftOut: "0, or 1 on a platform that is recognised",
   },
+  maxConnections: limit("MAX_CONNECTIONS", 20_000),
+  maxConnectionsPerAddress: limit("MAX_CONNECTIONS_PER_ADDRESS", 5000),
+  maxRequestsPerConnection: limit("MAX_REQUESTS_PER_CONNECTION", 10_000),
+  maxHeadOctets: upTo("MAX_HEAD_OCTETS", 1024, MAX_HEAD_OCTETS),
+  maxHeadFields: upTo("MAX_HEAD_FIELDS", 16, MAX_FIELDS),
+  headSeconds: seconds("HEAD_SECONDS", 30),
+  bodySeconds: seconds("BODY_SECONDS", 30),
+  minOctetsPerSecond: limit("MIN_OCTETS_PER_SECOND", 100),
+  ratePerAddress: limit("RATE_PER_ADDRESS", 1000),
+  ratePerServer: limit("RATE_PER_SERVER", 5000),
+  octetsPerSecondPerServer: limit("OCTETS_PER_SECOND_PER_SERVER", 0),
   maxTunnels: count("MAX_TUNNELS", 10_000),
   maxTunnelsPerServer: count("MAX_TUNNELS_PER_SERVER", 128),
+  maxTunnelsPerVisitor: limit("MAX_TUNNELS_PER_VISITOR", 48),
+  maxStreamsPerServer: limit("MAX_STREAMS_PER_SERVER", 48),
   maxWaiting: count("MAX_WAITING", 10_000),
   maxWaitingPerServer: count("MAX_WAITING_PER_SERVER", 256),
   holdSeconds: seconds("HOLD_SECONDS", 10),

@@ -7,16 +7,19 @@ import { adopts } from "../wire/adopt.ts";
 import type { RequestHead } from "../wire/head.ts";
 import { Link, UNOWNED, acceptLink } from "../wire/link.ts";
 import { Auth } from "./auth.ts";
-import { clientOf, forwardedCount, requestIdOf } from "./client.ts";
-import { Connection } from "./connection.ts";
+import { addressOf, clientOf, forwardedCount, requestIdOf } from "./client.ts";
+import { refuseLink } from "./cookieline.ts";
+import { Connection, NO_SERVER } from "./connection.ts";
 import { Echoes } from "./echo.ts";
 import { Exchange } from "./exchange.ts";
 import { createDial } from "./dial.ts";
 import { Generic } from "./generic.ts";
 import { createForward } from "./forward.ts";
+import { Gate, networkOf, refusal } from "./gate.ts";
 import { requestHead } from "./heads.ts";
 import { Lot, type LotCounts } from "./lot.ts";
 import { hostToId, nameServer } from "./naming.ts";
+import { network } from "./network.ts";
 import {
   SettingsError,
   checkSettings,
@@ -25,6 +28,7 @@ import {
 } from "./options.ts";
 import { Pages } from "./pages.ts";
 import { createPark } from "./park.ts";
+import { Rate } from "./rate.ts";
 import { Streams } from "./streams.ts";
 import { Tls } from "./tls.ts";
 
@@ -41,6 +45,8 @@ export interface Relay {
   readonly genericServer: Server;
   readonly counts: () => LotCounts & {
     readonly connections: number;
+    /** Sockets at both ports, whatever they are for. */
+    readonly sockets: number;
     readonly pages: number;
   };
   /**
@@ -77,6 +83,8 @@ export function createRelay(
   const streams = new Streams(options);
   const generic = new Generic(lot, auth, streams, options, log);
   const echoes = new Echoes();
+  const gate = new Gate(options);
+  const rates = new Rate(options.ratePerAddress);
   const dial = createDial(lot, streams, echoes, options, log);
   const connections = new Set<Connection>();
   const links = new Set<Link>();
@@ -140,11 +148,28 @@ export function createRelay(
   /** A bug costs its request, and is logged whole. */
   function serve(connection: Connection, request: RequestHead): void {
     try {
-      route(connection, request);
+      if (isInTime(connection, request)) route(connection, request);
+      else refuseHaste(connection, request);
     } catch (error) {
       log.error({ err: error }, "a request failed");
       connection.refuse("internal_error");
     }
+  }
+
+  function isInTime({ link }: Connection, request: RequestHead): boolean {
+    const address = addressOf(request, link, options.trustProxy);
+    return rates.take(network(address), performance.now());
+  }
+
+  function refuseHaste(connection: Connection, request: RequestHead): void {
+    // What follows was perhaps not meant as a request.
+    if (request.method === "CONNECT" || request.upgrade !== undefined) {
+      connection.hold(NO_SERVER);
+      connection.windUp();
+    }
+    connection.refuse("too_many_requests", {
+      requestId: requestIdOf(request, options.trustProxy),
+    });
   }
 
   function servePage(
@@ -193,7 +218,7 @@ export function createRelay(
     return link;
   }
   function begin(link: Link): void {
-    const connection = new Connection(watch(link), serve, closed);
+    const connection = new Connection(watch(link), options, serve, closed);
     connections.add(connection);
     if (draining) connection.windUp();
   }
@@ -204,11 +229,32 @@ export function createRelay(
           begin(new Link(stream, UNOWNED));
         });
   const server = createServer(PORT_OPTIONS, (socket) => {
-    if (tls === undefined) begin(acceptLink(socket, server, UNOWNED));
-    else tls.accept(socket);
+    if (!gate.admits(socket)) {
+      gate.refuse(socket, tls === undefined ? refusal() : "");
+      return;
+    }
+    const from = networkOf(socket);
+    if (tls === undefined) {
+      const link = acceptLink(socket, server, UNOWNED);
+      gate.enter(link.stream, from);
+      begin(link);
+    } else {
+      gate.enter(socket, from);
+      tls.accept(socket);
+    }
   });
   const genericServer = createServer(PORT_OPTIONS, (socket) => {
+    if (!gate.admits(socket)) {
+      gate.refuse(socket, "-ERR too many connections\n");
+      return;
+    }
+    const from = networkOf(socket);
     const link = watch(acceptLink(socket, genericServer, UNOWNED));
+    gate.enter(link.stream, from);
+    if (!rates.take(from, performance.now())) {
+      refuseLink(link, "too many requests");
+      return;
+    }
     generic.meet(link, {
       address: link.address,
       proto: "http",
@@ -219,6 +265,7 @@ export function createRelay(
   const sweep = (): void => {
     const now = performance.now();
     auth.sweep();
+    rates.sweep(now);
     streams.sweep(now);
     echoes.sweep(now);
     generic.sweep(now);
@@ -290,6 +337,7 @@ export function createRelay(
     counts: () => ({
       ...lot.counts,
       connections: connections.size,
+      sockets: gate.count,
       pages: pages.count,
     }),
   };

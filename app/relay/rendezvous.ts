@@ -8,6 +8,7 @@ import { refuseLink, type Ticket } from "./cookieline.ts";
 import type { Client } from "./heads.ts";
 import type { Lot } from "./lot.ts";
 import type { Meeting, Meetings } from "./meetings.ts";
+import { network } from "./network.ts";
 import type { Streams } from "./streams.ts";
 import { Tunnel } from "./tunnel.ts";
 
@@ -100,7 +101,14 @@ export class Rendezvous {
       refuseLink(link, "not registered");
       return;
     }
-    const tunnel = this.#lot.claimFresh(meeting.id);
+    const refused = this.#lot.refusesVisit(meeting.id, true);
+    if (refused !== undefined) {
+      // As the failure is called, in the words of this protocol.
+      refuseLink(link, refused.replaceAll("_", " "));
+      return;
+    }
+    const guest = { network: network(client.address), isStream: true };
+    const tunnel = this.#lot.claimFresh(meeting.id, guest);
     if (tunnel === undefined) {
       // The cookie stays good: the responder may be on its way.
       refuseLink(link, "not ready");

@@ -9,7 +9,7 @@ import {
 } from "../wire/head.ts";
 import type { Link, Receiver } from "../wire/link.ts";
 import { tendPipe, type BeatingPipe } from "../wire/pipe.ts";
-import type { Lot } from "./lot.ts";
+import type { Guest, Lot } from "./lot.ts";
 
 /** How long a tunnel that has carried an exchange stays; the service behind it closes idle connections too (Node after 5 s). */
 const USED_IDLE_MILLISECONDS = 4 * 1000;
@@ -50,6 +50,8 @@ export class Tunnel implements Receiver {
   used = false;
   /** Milliseconds of the monotonic clock when it became what it is now. */
   idleSince = performance.now();
+  /** Who has claimed it, and holds a share of the server for it. The lot alone sets it. */
+  guest: Guest | undefined;
   readonly #lot: Lot;
   readonly #heartbeat: number;
   #state: State = "claimed";
@@ -122,6 +124,7 @@ export class Tunnel implements Receiver {
     this.#become("leaving");
     this.link.resume();
     this.link.end();
+    this.#lot.free(this);
   }
 
   /** Pings, ends and gives up what is due. `now` is of the monotonic clock. */

@@ -6,6 +6,17 @@ export const MAX_HEAD_OCTETS = 64 * 1024;
 /** Field lines a head may have. */
 export const MAX_FIELDS = 256;
 
+/** How much a request's head may have, where that is less than what can be read. */
+export interface HeadLimits {
+  readonly maxHeadOctets: number;
+  readonly maxHeadFields: number;
+}
+
+const LIMITS: HeadLimits = {
+  maxHeadOctets: MAX_HEAD_OCTETS,
+  maxHeadFields: MAX_FIELDS,
+};
+
 /** How the end of a body is found (RFC 9112 6.3): so many octets, by chunks, or by the end of the stream. */
 export type Framing = number | "chunked" | "close";
 
@@ -89,8 +100,9 @@ export function checkPartialHead(
   octets: Buffer,
   from: number,
   unseen = from,
+  limits = LIMITS,
 ): void {
-  if (octets.length - from > MAX_HEAD_OCTETS)
+  if (octets.length - from > limits.maxHeadOctets)
     throw new Malformed("the head is too long", 431);
   for (
     let at = octets.indexOf(LF, unseen);
@@ -110,8 +122,9 @@ export function readRequestHead(
   octets: Buffer,
   from: number,
   end: number,
+  limits = LIMITS,
 ): RequestHead {
-  const text = headText(octets, from, end);
+  const text = headText(octets, from, end, limits);
   const lineEnd = endOfLine(text, 0);
   const line = REQUEST_LINE.exec(text.slice(0, lineEnd));
   if (line === null)
@@ -120,7 +133,7 @@ export function readRequestHead(
   if (version !== "1.1" && version !== "1.0")
     throw new Malformed("only HTTP/1.1 and HTTP/1.0 are spoken here", 505);
   const minor = version === "1.1" ? 1 : 0;
-  const fields = readFields(text, lineEnd + 2);
+  const fields = readFields(text, lineEnd + 2, limits);
   const known = readKnown(fields, minor);
   if (known.hosts > 1) throw new Malformed("there is more than one Host");
   if (known.hosts === 0 && minor === 1 && method !== "CONNECT")
@@ -214,8 +227,13 @@ export function checkTrailer(text: string): void {
     throw new Malformed("the trailer has a field that belongs in the head");
 }
 
-function headText(octets: Buffer, from: number, end: number): string {
-  if (end - from > MAX_HEAD_OCTETS)
+function headText(
+  octets: Buffer,
+  from: number,
+  end: number,
+  limits = LIMITS,
+): string {
+  if (end - from > limits.maxHeadOctets)
     throw new Malformed("the head is too long", 431);
   const text = octets.toString("latin1", from, end - END.length);
   if (FORBIDDEN.test(text))
@@ -228,7 +246,7 @@ function endOfLine(text: string, from: number): number {
   return end < 0 ? text.length : end;
 }
 
-function readFields(text: string, from: number): string[] {
+function readFields(text: string, from: number, limits = LIMITS): string[] {
   const fields: string[] = [];
   for (let at = from; at < text.length;) {
     const end = endOfLine(text, at);
@@ -242,7 +260,7 @@ function readFields(text: string, from: number): string[] {
     let last = end;
     while (first < last && isSpace(text.charCodeAt(first))) first++;
     while (last > first && isSpace(text.charCodeAt(last - 1))) last--;
-    if (fields.length === 2 * MAX_FIELDS)
+    if (fields.length === 2 * limits.maxHeadFields)
       throw new Malformed("there are too many fields", 431);
     fields.push(name, text.slice(first, last));
     at = end + 2;

@@ -15,6 +15,12 @@ export interface Receiver {
   gone(clean: boolean): void;
 }
 
+/** Counts what passes through links, and holds them where that is too much. */
+export interface Metering {
+  /** False when the link is held now; unhold() follows. */
+  count(link: Link, octets: number): boolean;
+}
+
 /** Up to here one copy is cheaper than a write of two pieces. */
 const MAX_JOINED_OCTETS = 16 * 1024;
 
@@ -40,6 +46,14 @@ export class Link {
   sent = 0;
   /** gone() has been told, or will never be. */
   over = false;
+  /** Counts both directions, where that is limited. */
+  meter: Metering | undefined;
+  /** The meter lets nothing pass. */
+  #held = false;
+  /** The owner has paused it, whatever the meter says. */
+  #paused = false;
+  /** The owner waits for drain() because the meter wanted so. */
+  #owesDrain = false;
   #failed = false;
   #address: string | undefined;
   /** A socket without TLS: what it writes is on its way once it is no longer counted in writableLength. */
@@ -93,24 +107,34 @@ export class Link {
     const { stream } = this;
     if (this.ended) return true;
     this.sent += octets.length;
-    if (typeof octets === "string") return stream.write(octets, "latin1");
+    if (typeof octets === "string")
+      return this.#goesOn(stream.write(octets, "latin1"), octets.length);
     const kept = keep(octets, this.#isPlain ? stream : undefined);
     const flows = stream.write(kept);
     if (kept === octets) written(octets, stream);
     // What the kernel has taken already need not be waited for.
-    return flows || stream.writableLength === 0;
+    return this.#goesOn(flows || stream.writableLength === 0, octets.length);
+  }
+
+  #goesOn(flows: boolean, octets: number): boolean {
+    if (this.meter === undefined || this.meter.count(this, octets))
+      return flows;
+    this.#owesDrain = true;
+    return false;
   }
 
   /** Writes a head and what follows it so that they leave together. The same as write() otherwise. */
   writeJoined(head: string, octets: Buffer): boolean {
     const { stream } = this;
     if (octets.length === 0 || this.ended) return this.write(head);
-    this.sent += head.length + octets.length;
+    const length = head.length + octets.length;
+    this.sent += length;
     if (octets.length <= MAX_JOINED_OCTETS) {
-      const joined = Buffer.allocUnsafe(head.length + octets.length);
+      const joined = Buffer.allocUnsafe(length);
       joined.write(head, 0, "latin1");
       octets.copy(joined, head.length);
-      return stream.write(joined) || stream.writableLength === 0;
+      const flows = stream.write(joined) || stream.writableLength === 0;
+      return this.#goesOn(flows, length);
     }
     const kept = keep(octets, this.#isPlain ? stream : undefined);
     stream.cork();
@@ -118,7 +142,7 @@ export class Link {
     const flows = stream.write(kept);
     stream.uncork();
     if (kept === octets) written(octets, stream);
-    return flows || stream.writableLength === 0;
+    return this.#goesOn(flows || stream.writableLength === 0, length);
   }
 
   get paused(): boolean {
@@ -126,11 +150,27 @@ export class Link {
   }
 
   pause(): void {
+    this.#paused = true;
     this.stream.pause();
   }
 
   resume(): void {
-    this.stream.resume();
+    this.#paused = false;
+    if (!this.#held) this.stream.resume();
+  }
+
+  /** For the meter: nothing is read until unhold(), whatever the owner wants. */
+  hold(): void {
+    this.#held = true;
+    this.stream.pause();
+  }
+
+  /** For the meter: the owner decides again. */
+  unhold(): void {
+    this.#held = false;
+    if (this.over) return;
+    if (!this.#paused) this.stream.resume();
+    if (this.#owesDrain && !this.needsDrain) this.drained();
   }
 
   /** Ends this side's direction (FIN) after all that was written. */
@@ -200,6 +240,12 @@ export class Link {
   }
 
   /** For the shared listeners. */
+  drained(): void {
+    this.#owesDrain = this.#held;
+    if (!this.#held) this.receiver.drain();
+  }
+
+  /** For the shared listeners. */
   fail(): void {
     this.#failed = true;
   }
@@ -251,6 +297,7 @@ function onData(this: Linked, octets: Buffer): void {
   const link = this[LINK];
   if (link === undefined) return;
   link.received += octets.length;
+  link.meter?.count(link, octets.length);
   try {
     link.receiver.data(octets);
   } catch (bug) {
@@ -264,7 +311,7 @@ function onEnd(this: Linked): void {
 }
 
 function onDrain(this: Linked): void {
-  this[LINK]?.receiver.drain();
+  this[LINK]?.drained();
 }
 
 function onError(this: Linked): void {

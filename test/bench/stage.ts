@@ -19,6 +19,14 @@ const PROXY_CORE = 0;
 export const LOAD_CORE = 1;
 
 const ID = "bench";
+/** All the load comes from one address, for one server. */
+const NO_LIMITS = {
+  MAX_CONNECTIONS_PER_ADDRESS: "0",
+  MAX_TUNNELS_PER_VISITOR: "0",
+  MAX_STREAMS_PER_SERVER: "0",
+  RATE_PER_ADDRESS: "0",
+  RATE_PER_SERVER: "0",
+} as const;
 const BUILD_SECONDS = 120;
 const START_SECONDS = 20;
 
@@ -94,6 +102,7 @@ export async function startRelay(
         HOST: "127.0.0.1",
         PORT: String(port),
         LOG_LEVEL: "warn",
+        ...NO_LIMITS,
         ...env,
       },
     },

@@ -11,6 +11,9 @@ import { afterThisTest } from "./cleanup.ts";
 
 export const RELAY_SECRET = "a secret that is long enough for every test";
 
+/** Tests ask as fast as they can. */
+const NO_RATES = { ratePerAddress: 0, ratePerServer: 0 };
+
 export interface TestRelay extends Relay {
   readonly port: number;
   readonly url: string;
@@ -24,7 +27,7 @@ export interface TestRelay extends Relay {
 export async function startRelay(
   settings: Partial<RelaySettings> = {},
 ): Promise<TestRelay> {
-  const given = { relaySecret: RELAY_SECRET, ...settings };
+  const given = { relaySecret: RELAY_SECRET, ...NO_RATES, ...settings };
   const relay = createRelay(given);
   relay.server.listen(0, "127.0.0.1");
   await once(relay.server, "listening");

@@ -2,7 +2,12 @@
 import { expect } from "chai";
 import { duplexPair, type Duplex } from "node:stream";
 import type { FailureCode } from "../../app/errors.ts";
-import { Lot, type LotOptions, type Waiter } from "../../app/relay/lot.ts";
+import {
+  Lot,
+  type Guest,
+  type LotOptions,
+  type Waiter,
+} from "../../app/relay/lot.ts";
 import { Tunnel } from "../../app/relay/tunnel.ts";
 import { Link } from "../../app/wire/link.ts";
 import { afterThisTest } from "../support/cleanup.ts";
@@ -13,7 +18,13 @@ const OPTIONS: LotOptions = {
   maxWaiting: 10,
   maxWaitingPerServer: 4,
   holdSeconds: 10,
+  maxTunnelsPerVisitor: 0,
+  maxStreamsPerServer: 0,
+  ratePerServer: 0,
+  octetsPerSecondPerServer: 0,
 };
+/** Somebody who is not the only one of his kind. */
+const GUEST: Guest = { network: "192.0.2.1", isStream: false };
 const DAY = 24 * 60 * 60 * 1000;
 const HOUR = DAY / 24;
 
@@ -37,6 +48,8 @@ function parkIn(lot: Lot, id = "pi"): Tunnel {
 
 class Visitor implements Waiter {
   readonly needsFresh = false;
+  readonly isStream = false;
+  readonly network = GUEST.network;
   served: Tunnel | undefined;
   refused: FailureCode | undefined;
 
@@ -61,19 +74,19 @@ describe("the lot", () => {
     const lot = makeLot();
     const [one, two, three] = [parkIn(lot), parkIn(lot), parkIn(lot)];
     expect([
-      lot.claim("pi", true),
-      lot.claim("pi", true),
-      lot.claim("pi", true),
+      lot.claim("pi", true, GUEST),
+      lot.claim("pi", true, GUEST),
+      lot.claim("pi", true, GUEST),
     ]).to.deep.equal([three, two, one]);
-    expect(lot.claim("pi", true)).to.be.undefined;
+    expect(lot.claim("pi", true, GUEST)).to.be.undefined;
   });
 
   it("gives a tunnel to one only, and of its own server only", () => {
     const lot = makeLot();
     const tunnel = parkIn(lot);
-    expect(lot.claim("other", true)).to.be.undefined;
-    expect(lot.claim("pi", true)).to.equal(tunnel);
-    expect(lot.claim("pi", true)).to.be.undefined;
+    expect(lot.claim("other", true, GUEST)).to.be.undefined;
+    expect(lot.claim("pi", true, GUEST)).to.equal(tunnel);
+    expect(lot.claim("pi", true, GUEST)).to.be.undefined;
     expect(lot.counts).to.include({ tunnels: 1, idle: 0 });
   });
 
@@ -82,8 +95,8 @@ describe("the lot", () => {
     const [fresh, used] = [parkIn(lot), parkIn(lot)];
     used.used = true;
     used.idleSince = performance.now() - 3000;
-    expect(lot.claim("pi", false)).to.equal(fresh);
-    expect(lot.claim("pi", false)).to.equal(used);
+    expect(lot.claim("pi", false, GUEST)).to.equal(fresh);
+    expect(lot.claim("pi", false, GUEST)).to.equal(used);
   });
 
   it("gives it one that was used just now, or any other request the last one", () => {
@@ -91,10 +104,10 @@ describe("the lot", () => {
     const [, used] = [parkIn(lot), parkIn(lot)];
     used.used = true;
     used.idleSince = performance.now();
-    expect(lot.claim("pi", false)).to.equal(used);
+    expect(lot.claim("pi", false, GUEST)).to.equal(used);
     used.release();
     used.idleSince = performance.now() - 3000;
-    expect(lot.claim("pi", true)).to.equal(used);
+    expect(lot.claim("pi", true, GUEST)).to.equal(used);
   });
 
   it("serves those who wait in the order they came, and each once", () => {
@@ -133,7 +146,7 @@ describe("the lot", () => {
   it("lets only so many tunnels in of one server, and of all, claimed ones counted", () => {
     const lot = makeLot({ maxTunnelsPerServer: 2, maxTunnels: 3 });
     const [one] = [parkIn(lot, "one"), parkIn(lot, "one")];
-    lot.claim("one", true);
+    lot.claim("one", true, GUEST);
     expect(lot.refuses("one")).to.equal("too_many_tunnels");
     expect(lot.refuses("two")).to.be.undefined;
     parkIn(lot, "two");
@@ -149,7 +162,7 @@ describe("the lot", () => {
     const now = performance.now();
     lot.remove(parkIn(lot, "gone"));
     parkIn(lot, "busy");
-    lot.claim("busy", true);
+    lot.claim("busy", true, GUEST);
     const visitors = [
       waitIn(lot, "never"),
       waitIn(lot, "gone"),
@@ -174,7 +187,7 @@ describe("the lot", () => {
     const late = makeLot({ holdSeconds: 1e-9 });
     expect(late.wait("pi", new Visitor())).to.equal("unknown_server");
     parkIn(late);
-    late.claim("pi", true);
+    late.claim("pi", true, GUEST);
     waitIn(late);
     waitIn(makeLot());
   });
@@ -188,7 +201,7 @@ describe("the lot", () => {
     lot.remove(two);
     expect(lot.counts).to.include({ tunnels: 0, idle: 0 });
     expect([...lot.tunnels()]).to.deep.equal([]);
-    expect(lot.claim("pi", true)).to.be.undefined;
+    expect(lot.claim("pi", true, GUEST)).to.be.undefined;
   });
 
   it("lets nobody in and nobody wait once it drains", () => {
