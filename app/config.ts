@@ -1,9 +1,11 @@
 // The relay's environment. Every problem is reported at once, in a sentence that names its cure.
 import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
 import {
   MIN_SECRET_LENGTH,
   SETTINGS,
   SettingsError,
+  checkRevoked,
   checkSettings,
   type RelayOptions,
 } from "./relay/options.ts";
@@ -44,6 +46,8 @@ export interface RelayConfig {
   readonly logLevel: string;
   /** Where certificate and key are, for a port that speaks TLS. */
   readonly certificateFiles: CertificateFiles | undefined;
+  /** Has more of REVOKED's list. */
+  readonly revokedFile: string | undefined;
   /** The relay's secret was made just now, and is lost at the end. */
   readonly secretIsNew: boolean;
 }
@@ -79,6 +83,7 @@ export function readRelayConfig(environment: Environment): RelayConfig {
     host: nonEmpty(environment["HOST"]),
     logLevel,
     certificateFiles,
+    revokedFile: nonEmpty(environment["REVOKED_FILE"]),
     secretIsNew,
   };
 }
@@ -93,6 +98,7 @@ export function readVariables(
     given[name] = nonEmpty(environment[variable]);
   const file = nonEmpty(environment["RELAY_SECRET_FILE"]);
   if (file !== undefined) given["relaySecret"] ??= readText(file, problems);
+  given["revoked"] = collect(problems, () => readRevoked(environment));
   if (
     PLATFORM_VARIABLES.some(
       (variable) => nonEmpty(environment[variable]) !== undefined,
@@ -100,6 +106,37 @@ export function readVariables(
   )
     given["trustProxy"] ??= 1;
   return given;
+}
+
+/**
+ * What REVOKED and REVOKED_FILE say together.
+ * @throws SettingsError with a sentence for the first one that is wrong
+ */
+export function readRevoked(environment: Environment): readonly string[] {
+  const given = checkRevoked(environment["REVOKED"] ?? "");
+  const file = nonEmpty(environment["REVOKED_FILE"]);
+  if (file === undefined) return given;
+  const text = readSettingFile("REVOKED_FILE", file, "Leave it out for none.");
+  return [...given, ...checkRevoked(text, "REVOKED_FILE")];
+}
+
+/**
+ * What the file says that a variable names; `cure` ends the sentence where it cannot be read.
+ * @throws SettingsError
+ */
+export function readSettingFile(
+  variable: string,
+  file: string,
+  cure: string,
+): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new SettingsError(
+      `${variable} must be a file that the relay can read: ${reason}. ${cure}`,
+    );
+  }
 }
 
 function readCertificateFiles(

@@ -1,16 +1,12 @@
-// The files of the relay's certificate: read at the start, and again on SIGHUP and when they change.
+// The files of the relay's certificate.
 import { X509Certificate } from "node:crypto";
-import { readFileSync, unwatchFile, watchFile, type Stats } from "node:fs";
-import process from "node:process";
 import type { Logger } from "pino";
-import type { CertificateFiles } from "../config.ts";
-import { SettingsError, type Certificate } from "../relay/options.ts";
+import { readSettingFile, type CertificateFiles } from "../config.ts";
+import type { Certificate } from "../relay/options.ts";
 import type { Relay } from "../relay/relay.ts";
+import type { Reading } from "./files.ts";
 
-/** Looked at by name: whoever renews a certificate moves a link or a new file into its place, and a watch on the old one would miss that. */
-const LOOK_MILLISECONDS = 2 * 1000;
-/** Certificate and key are written one after the other. */
-const SETTLE_MILLISECONDS = 500;
+const CURE = "Leave TLS_CERT and TLS_KEY out for plain HTTP.";
 
 /**
  * Reads both files.
@@ -18,60 +14,32 @@ const SETTLE_MILLISECONDS = 500;
  */
 export function readCertificate(files: CertificateFiles): Certificate {
   return {
-    cert: read("TLS_CERT", files.cert),
-    key: read("TLS_KEY", files.key),
+    cert: readSettingFile("TLS_CERT", files.cert, CURE),
+    key: readSettingFile("TLS_KEY", files.key, CURE),
   };
 }
 
-/** Gives the relay what the files have become. What cannot be used is logged, and the old certificate stays. Returns how to stop. */
-export function keepCertificate(
+/** Gives the relay what the files have become. */
+export function certificateReading(
   files: CertificateFiles,
   first: Certificate,
   relay: Pick<Relay, "setCertificate">,
   log: Logger,
-): () => void {
+): Reading {
   let current = first;
-  let settling: NodeJS.Timeout | undefined;
   log.info(facts(current), "serving TLS");
-  const load = (): void => {
-    try {
+  return {
+    files: [files.cert, files.key],
+    unusable: "the new certificate cannot be used, the old one stays",
+    load(): void {
       const certificate = readCertificate(files);
       if (certificate.cert === current.cert && certificate.key === current.key)
         return;
       relay.setCertificate(certificate);
       current = certificate;
       log.info(facts(current), "the certificate has changed");
-    } catch (error) {
-      if (!(error instanceof SettingsError)) throw error;
-      log.error(
-        { reason: error.message },
-        "the new certificate cannot be used, the old one stays",
-      );
-    }
+    },
   };
-  const look = (now: Stats, before: Stats): void => {
-    // Reading a file changes its times too.
-    if (now.mtimeMs === before.mtimeMs && now.ino === before.ino) return;
-    clearTimeout(settling);
-    settling = setTimeout(load, SETTLE_MILLISECONDS).unref();
-  };
-  for (const file of [files.cert, files.key])
-    watchFile(file, { interval: LOOK_MILLISECONDS, persistent: false }, look);
-  process.on("SIGHUP", load);
-  return () => {
-    clearTimeout(settling);
-    for (const file of [files.cert, files.key]) unwatchFile(file, look);
-  };
-}
-
-function read(variable: string, file: string): string {
-  try {
-    return readFileSync(file, "utf8");
-  } catch (error) {
-    throw new SettingsError(
-      `${variable} must be a file that the relay can read: ${error instanceof Error ? error.message : String(error)}. Leave TLS_CERT and TLS_KEY out for plain HTTP.`,
-    );
-  }
 }
 
 /** What tells one certificate from another in the log. */

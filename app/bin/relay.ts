@@ -8,7 +8,9 @@ import { readRelayConfig, type RelayConfig } from "../config.ts";
 import { issue } from "../issue.ts";
 import { SettingsError, type Certificate } from "../relay/options.ts";
 import { createRelay, type Relay } from "../relay/relay.ts";
-import { keepCertificate, readCertificate } from "./certificate.ts";
+import { certificateReading, readCertificate } from "./certificate.ts";
+import { keepFiles, type Reading } from "./files.ts";
+import { revokedReading } from "./revoked.ts";
 
 /** Connections that may wait to be accepted; the kernel cuts it to its own limit. */
 const BACKLOG = 4096;
@@ -17,7 +19,7 @@ function main(): void {
   if (existsSync(".env")) process.loadEnvFile();
   const prepared = prepare();
   if (prepared === undefined) return;
-  const { config, log, relay, tls } = prepared;
+  const { config, log, relay } = prepared;
   const where = {
     port: config.port,
     backlog: BACKLOG,
@@ -44,13 +46,9 @@ function main(): void {
     });
     relay.genericServer.listen({ ...where, port: genericPort });
   }
-  const { certificateFiles } = config;
-  const forgetFiles =
-    certificateFiles === undefined || tls === undefined
-      ? undefined
-      : keepCertificate(certificateFiles, tls, relay, log);
+  const forgetFiles = keepFiles(readingsOf(prepared), log);
   const leave = (): void => {
-    forgetFiles?.();
+    forgetFiles();
     void relay.drain().then(() => {
       log.info("bye");
     });
@@ -81,6 +79,17 @@ function prepare(): Prepared | undefined {
     process.exitCode = 1;
     return undefined;
   }
+}
+
+/** What the relay reads again while it runs. */
+function readingsOf({ config, log, relay, tls }: Prepared): Reading[] {
+  const { certificateFiles, revokedFile, options } = config;
+  const readings: Reading[] = [];
+  if (certificateFiles !== undefined && tls !== undefined)
+    readings.push(certificateReading(certificateFiles, tls, relay, log));
+  if (revokedFile !== undefined)
+    readings.push(revokedReading(revokedFile, options.revoked, relay));
+  return readings;
 }
 
 /** For the first minute with the relay: commands that work when they are pasted. */

@@ -11,6 +11,8 @@ const CLOCK_SKEW_SECONDS = 60;
 const TOTP_STEP_SECONDS = 30;
 /** Wrong tokens for one id: from one network, and codes from anywhere. */
 const MAX_FAILURES = 10;
+/** Wrong tokens from one network for whatever ids: more, for many hidden servers may share an address. */
+const MAX_NETWORK_FAILURES = 100;
 const FAILURE_MILLISECONDS = 60 * 1000;
 /** A longer name of a token would cost memory until it expires. */
 const MAX_JTI_LENGTH = 128;
@@ -29,16 +31,30 @@ interface Used {
 /** Checks parking tokens. Remembers the used ones, and nothing else. */
 export class Auth {
   readonly #relaySecret: string;
-  readonly #revocations: Revocations;
+  #revocations: Revocations;
   /** Used tokens by their name; sweep() removes them once they have expired anyway. */
   readonly #used = new Map<string, Used>();
-  /** Wrong tokens by id and network, and wrong codes by id. */
+  /** Wrong tokens by id and network, and by network; wrong codes by id. */
   readonly #byPlace = new Throttle(MAX_FAILURES, FAILURE_MILLISECONDS);
+  readonly #byNetwork = new Throttle(
+    MAX_NETWORK_FAILURES,
+    FAILURE_MILLISECONDS,
+  );
   readonly #byCode = new Throttle(MAX_FAILURES, FAILURE_MILLISECONDS);
 
   constructor(options: AuthOptions) {
     this.#relaySecret = options.relaySecret;
     this.#revocations = new Revocations(options.revoked);
+  }
+
+  /** The generation of an id whose tokens are good now; undefined when the id is revoked. */
+  generationOf(id: string): number | undefined {
+    return this.#revocations.generationOf(id);
+  }
+
+  /** Puts another list of revocations in the place of the former one. */
+  setRevoked(revoked: readonly string[]): void {
+    this.#revocations = new Revocations(revoked);
   }
 
   /** Whether `token`, sent from `address`, parks a tunnel for `id` now. Undefined is yes; anything else says why not. */
@@ -47,22 +63,27 @@ export class Auth {
     token: string,
     address: string,
   ): Promise<FailureCode | undefined> {
-    const generation = this.#revocations.generationOf(id);
+    const generation = this.generationOf(id);
     if (generation === undefined) return "revoked";
     const isTotp = /^\d{6,8}$/.test(token);
     const now = performance.now();
-    const here = `${id} ${network(address)}`;
-    // Codes are short enough to be guessed from many addresses at once; nobody guesses a JWT.
+    const there = network(address);
+    const here = `${id} ${there}`;
+    const isTroubled = this.#byNetwork.blocks(there, now);
+    // Codes are short enough to be guessed, from many addresses and for many ids at once; nobody guesses a JWT.
     if (
       this.#byPlace.blocks(here, now) ||
-      (isTotp && this.#byCode.blocks(id, now))
+      (isTotp && (isTroubled || this.#byCode.blocks(id, now)))
     )
       return "too_many_failures";
     const key = deriveKey(this.#relaySecret, id, generation);
     const good = isTotp
       ? this.#takeTotp(id, key, token, address)
       : await this.#takeJwt(id, key, token);
-    if (good) return undefined;
+    if (good) return this.#outdated(id, generation);
+    this.#byNetwork.fail(there, now);
+    // An agent that shares the address with whoever guesses parks all the same: only wrong tokens come here.
+    if (isTroubled) return "too_many_failures";
     this.#byPlace.fail(here, now);
     if (isTotp) this.#byCode.fail(id, now);
     return "bad_token";
@@ -71,11 +92,18 @@ export class Auth {
   /** Forgets the tokens that have expired. */
   sweep(): void {
     const now = Date.now();
-    this.#byPlace.sweep(performance.now());
-    this.#byCode.sweep(performance.now());
+    for (const throttle of [this.#byPlace, this.#byNetwork, this.#byCode])
+      throttle.sweep(performance.now());
     for (const [name, { until }] of this.#used) {
       if (until < now) this.#used.delete(name);
     }
+  }
+
+  /** What a good token is worth by now: the list may have changed while it was looked at. */
+  #outdated(id: string, generation: number): FailureCode | undefined {
+    const valid = this.generationOf(id);
+    if (valid === generation) return undefined;
+    return valid === undefined ? "revoked" : "bad_token";
   }
 
   /** A `jti` is good once, ever. */

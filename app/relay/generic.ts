@@ -17,6 +17,7 @@ export interface GenericOptions extends RegistryOptions, RendezvousOptions {}
 
 export class Generic {
   readonly #options: GenericOptions;
+  readonly #auth: Auth;
   readonly #meetings = new Meetings();
   readonly #rendezvous: Rendezvous;
   readonly #registry: Registry;
@@ -31,6 +32,7 @@ export class Generic {
     log: Logger,
   ) {
     this.#options = options;
+    this.#auth = auth;
     this.#rendezvous = new Rendezvous(
       this.#meetings,
       lot,
@@ -86,6 +88,11 @@ export class Generic {
     });
     this.#lines.add(line);
     if (early !== undefined && early.length > 0) line.data(early);
+  }
+
+  /** Ends what is revoked. */
+  revoke(): void {
+    this.#rendezvous.revoke(this.#auth);
   }
 
   /** Ends what has lasted too long. `now` is of the monotonic clock. */

@@ -35,6 +35,12 @@ export interface Guest {
   readonly isStream: boolean;
 }
 
+/** Who may park: Auth knows. */
+export interface Standing {
+  /** The generation of an id whose tunnels may be here; undefined when the id is revoked. */
+  generationOf(id: string): number | undefined;
+}
+
 /** A visitor without a tunnel. Exactly one of the two is called, once, unless he leaves before. */
 export interface Waiter extends Guest {
   /** Only a tunnel that has carried nothing yet will do. */
@@ -72,14 +78,16 @@ export interface LotCounts {
 
 export class Lot {
   readonly #options: LotOptions;
+  readonly #standing: Standing;
   readonly #servers = new Map<string, Server>();
   readonly #startedAt = performance.now();
   #tunnels = 0;
   #waiting = 0;
   #draining = false;
 
-  constructor(options: LotOptions) {
+  constructor(options: LotOptions, standing: Standing) {
     this.#options = options;
+    this.#standing = standing;
   }
 
   /** Whether one more tunnel of this id may come in. Undefined is yes. */
@@ -116,12 +124,20 @@ export class Lot {
     return this.has(id) || this.#servers.get(id)?.goneAt !== undefined;
   }
 
-  /** Counts a tunnel in. It can be claimed only after park(). */
-  admit(tunnel: Tunnel): void {
+  /**
+   * Counts a tunnel in. It can be claimed only after park().
+   * False, and the end of the tunnel, where it has been revoked since its token was taken.
+   */
+  admit(tunnel: Tunnel): boolean {
+    if (this.#isRevoked(tunnel)) {
+      tunnel.revoke();
+      return false;
+    }
     const server = this.#server(tunnel.id);
     server.tunnels.add(tunnel);
     tunnel.link.meter = server.meter;
     this.#tunnels++;
+    return true;
   }
 
   /** Puts a tunnel where it can be claimed, or gives it to the visitor who has waited longest and has a share left. */
@@ -197,6 +213,9 @@ export class Lot {
   /** Lets a visitor wait for a tunnel; says why when there is no place, or nothing to wait for. */
   wait(id: string, waiter: Waiter): FailureCode | undefined {
     if (this.#draining) return "draining";
+    // Nobody is on his way back.
+    if (this.#standing.generationOf(id) === undefined)
+      return this.knows(id) ? "server_offline" : "unknown_server";
     const known = this.#servers.get(id);
     const deadline = performance.now() + this.#options.holdSeconds * 1000;
     if (
@@ -251,15 +270,26 @@ export class Lot {
     }
   }
 
+  /** Ends every tunnel that may not be here any more, and the waits for ids that may not come back. Gives the number of tunnels. */
+  revoke(): number {
+    const revoked = [...this.tunnels()].filter((tunnel) =>
+      this.#isRevoked(tunnel),
+    );
+    // All of them first: a visitor whose tunnel breaks may look for another one at once.
+    for (const tunnel of revoked) this.take(tunnel);
+    for (const tunnel of revoked) tunnel.revoke();
+    for (const server of this.#servers.values()) {
+      if (this.#standing.generationOf(server.id) !== undefined) continue;
+      this.#turnAway(server, "server_offline");
+    }
+    return revoked.length;
+  }
+
   /** From now on nobody comes in and nobody waits. */
   drain(): void {
     this.#draining = true;
-    for (const server of this.#servers.values()) {
-      for (const waiter of [...server.waiting.keys()]) {
-        this.leave(server.id, waiter);
-        waiter.refuse("draining");
-      }
-    }
+    for (const server of this.#servers.values())
+      this.#turnAway(server, "draining");
   }
 
   /** Every tunnel that can be claimed now. */
@@ -328,6 +358,17 @@ export class Lot {
     }
     // Whoever waits for a fresh one gets it when one that is not makes room for it.
     if (wantsFresh) idle[0]?.leave();
+  }
+
+  #isRevoked({ id, generation }: Tunnel): boolean {
+    return this.#standing.generationOf(id) !== generation;
+  }
+
+  #turnAway(server: Server, code: FailureCode): void {
+    for (const waiter of [...server.waiting.keys()]) {
+      this.leave(server.id, waiter);
+      waiter.refuse(code);
+    }
   }
 
   #whyNot(server: Server): FailureCode {

@@ -1,6 +1,6 @@
 // Meetings of the generic protocol: who may meet whom, by which cookies and at which places. State only: nobody is spoken to here.
 import { randomUUID } from "node:crypto";
-import type { Tunnel } from "./tunnel.ts";
+import type { Owner, Tunnel } from "./tunnel.ts";
 
 /** How long a meeting lives that nobody uses. */
 const IDLE_MILLISECONDS = 60 * 60 * 1000;
@@ -12,6 +12,8 @@ const MAX_PLACES = 1024;
 /** What two sides need to meet. Meetings alone changes it. */
 export interface Meeting {
   readonly id: string;
+  /** That of the id when it was registered or parked; a meeting of another one is over. */
+  readonly generation: number;
   /** The `host:port` that was handed out to the responder, for the CONNECT that comes to it. */
   readonly authority: string | undefined;
   /** The responder's cookie; undefined when the server is parked by CONNECT. */
@@ -50,17 +52,26 @@ export class Meetings {
   }
 
   /** Puts a new meeting in the place of the former one, whose cookies die; gives the responder's cookie. */
-  register(id: string, place: string): string {
+  register({ id, generation }: Owner, place: string): string {
     const cookie = randomUUID();
-    this.#open(id, place, cookie);
+    this.#open(id, generation, place, cookie);
     return cookie;
   }
 
-  /** Gives an initiator's cookie; undefined for an id that nobody has registered, and whose server is not parked by CONNECT either. */
-  lookUp(id: string, place: string, isParked: boolean): string | undefined {
+  /**
+   * Gives an initiator's cookie; undefined for an id that nobody has registered, and whose server is not parked by CONNECT either.
+   * `parked` is the generation of the one that is.
+   */
+  lookUp(
+    id: string,
+    place: string,
+    parked: number | undefined,
+  ): string | undefined {
     const meeting =
       this.of(id) ??
-      (isParked ? this.#open(id, undefined, undefined) : undefined);
+      (parked === undefined
+        ? undefined
+        : this.#open(id, parked, undefined, undefined));
     if (meeting === undefined) return undefined;
     meeting.usedAt = performance.now();
     this.#remember(place);
@@ -82,6 +93,16 @@ export class Meetings {
     meeting.initiators.delete(cookie);
   }
 
+  /** Ends the meeting of an id: its cookies die. */
+  end({ id }: Meeting): void {
+    this.#meetings.delete(id);
+  }
+
+  /** Every meeting. */
+  all(): Meeting[] {
+    return [...this.#meetings.values()];
+  }
+
   /** Forgets what nobody uses. `now` is of the monotonic clock. */
   sweep(now: number): void {
     for (const { id, usedAt } of this.#meetings.values())
@@ -92,11 +113,13 @@ export class Meetings {
 
   #open(
     id: string,
+    generation: number,
     authority: string | undefined,
     responder: string | undefined,
   ): Meeting {
     const meeting: Meeting = {
       id,
+      generation,
       authority,
       responder,
       initiators: new Set(),

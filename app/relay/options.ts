@@ -205,14 +205,31 @@ export function checkSettings(
       continue;
     const result = setting.schema.safeParse(value);
     if (result.success) options[name] = result.data;
-    else {
-      const got =
-        setting.secret === true ? "" : `, got ${JSON.stringify(value)}`;
-      problems.push(
-        `${setting.variable} must be ${setting.must}${got}. Leave it out for ${setting.leftOut}.`,
-      );
-    }
+    else problems.push(refusal(setting, value));
   }
   if (problems.length > 0) throw new SettingsError(problems.join("\n"));
   return options as RelayOptions;
+}
+
+/**
+ * Checks a list of revocations, as a value or as text; `variable` is what it is given as.
+ * @throws SettingsError that names the first wrong entry
+ */
+export function checkRevoked(
+  value: unknown,
+  variable: string = SETTINGS.revoked.variable,
+): readonly string[] {
+  const { data: entries } = list.safeParse(value);
+  const wrong =
+    entries === undefined
+      ? value
+      : entries.find((entry) => !isRevocation(entry));
+  if (entries !== undefined && wrong === undefined) return entries;
+  throw new SettingsError(refusal({ ...SETTINGS.revoked, variable }, wrong));
+}
+
+function refusal(setting: Setting<unknown>, value: unknown): string {
+  const { variable, must, leftOut, secret } = setting;
+  const got = secret === true ? "" : `, got ${JSON.stringify(value)}`;
+  return `${variable} must be ${must}${got}. Leave it out for ${leftOut}.`;
 }

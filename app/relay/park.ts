@@ -95,10 +95,11 @@ export function createPark(
       return;
     }
     connection.hold(NO_SERVER);
+    const generation = auth.generationOf(id);
     const denied = (await auth.refuse(id, token, address)) ?? lot.refuses(id);
     if (connection.link.ended) return;
-    if (denied !== undefined) {
-      refuse(denied, id);
+    if (denied !== undefined || generation === undefined) {
+      refuse(denied ?? "revoked", id);
       return;
     }
     if (connection.early > 0) {
@@ -112,13 +113,13 @@ export function createPark(
     accept(form, link, request, fields, (parked, carrier) => {
       const tunnel = new Tunnel(
         parked,
-        id,
+        { id, generation },
         agent !== undefined,
         lot,
         options,
         carrier === undefined ? {} : { carrier },
       );
-      lot.admit(tunnel);
+      if (!lot.admit(tunnel)) return;
       tunnel.open();
       log.debug({ id, agent, form, client: address }, "a tunnel is parked");
     });

@@ -91,25 +91,29 @@ export class Registry {
       return;
     }
     connection.hold(NO_SERVER);
+    const generation = this.#auth.generationOf(id);
     const denied =
       (await this.#auth.refuse(id, token, address)) ?? this.#lot.refuses(id);
     if (connection.link.ended) return;
-    if (denied !== undefined) {
-      refuse(denied);
+    if (denied !== undefined || generation === undefined) {
+      refuse(denied ?? "revoked");
       return;
     }
     const former = this.#meetings.of(id);
     if (former !== undefined)
       this.#rendezvous.dismiss(former, "registered again");
     const place = this.#placeOf(connection, request);
-    const cookie = this.#meetings.register(id, authorityOf(place));
+    const cookie = this.#meetings.register(
+      { id, generation },
+      authorityOf(place),
+    );
     reply(connection, 200, { result: { ...place, cookie: `R${cookie}` } });
   }
 
   #lookUp(connection: Connection, request: RequestHead, id: string): void {
     const place = this.#placeOf(connection, request);
-    const isParked = this.#lot.has(id);
-    const cookie = this.#meetings.lookUp(id, authorityOf(place), isParked);
+    const parked = this.#lot.has(id) ? this.#auth.generationOf(id) : undefined;
+    const cookie = this.#meetings.lookUp(id, authorityOf(place), parked);
     if (cookie === undefined)
       reply(connection, 200, error(false, "not registered"));
     else reply(connection, 200, { result: { ...place, cookie: `I${cookie}` } });

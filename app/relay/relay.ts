@@ -22,6 +22,7 @@ import { hostToId, nameServer } from "./naming.ts";
 import { network } from "./network.ts";
 import {
   SettingsError,
+  checkRevoked,
   checkSettings,
   type Certificate,
   type RelaySettings,
@@ -54,6 +55,11 @@ export interface Relay {
    * @throws SettingsError when it cannot be used; the old one stays
    */
   readonly setCertificate: (certificate: Certificate) => void;
+  /**
+   * Another list of revocations, in the place of REVOKED's. What it revokes ends at once: tunnels with what they carry, waits, registrations and their cookies.
+   * @throws SettingsError when it is none; the old one stays
+   */
+  readonly setRevoked: (revoked: readonly string[]) => void;
   /** Stops: nobody new comes in, what is under way may finish within DRAIN_SECONDS, then all is closed. Called again, it closes all at once. */
   readonly drain: () => Promise<void>;
 }
@@ -74,8 +80,8 @@ export function createRelay(
       : [new URL(checked.publicUrl).hostname];
   const options = { ...checked, pseudonym, ownHosts };
   const ownOptions = { ...options, own: true } as const;
-  const lot = new Lot(options);
   const auth = new Auth(options);
+  const lot = new Lot(options, auth);
   let draining = false;
   const pages = new Pages({ ...options, draining: () => draining }, log);
   const park = createPark(lot, auth, options, log);
@@ -329,10 +335,22 @@ export function createRelay(
     tls.setCertificate(certificate);
   };
 
+  const setRevoked = (revoked: readonly string[]): void => {
+    const entries = checkRevoked(revoked);
+    auth.setRevoked(entries);
+    generic.revoke();
+    const tunnels = lot.revoke();
+    log.info(
+      { entries: entries.length, tunnels },
+      "the list of revocations has changed",
+    );
+  };
+
   return {
     server,
     genericServer,
     setCertificate,
+    setRevoked,
     drain,
     counts: () => ({
       ...lot.counts,

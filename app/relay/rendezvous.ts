@@ -6,7 +6,7 @@ import type { Pipe } from "../wire/pipe.ts";
 import { Ask } from "./ask.ts";
 import { refuseLink, type Ticket } from "./cookieline.ts";
 import type { Client } from "./heads.ts";
-import type { Lot } from "./lot.ts";
+import type { Lot, Standing } from "./lot.ts";
 import type { Meeting, Meetings } from "./meetings.ts";
 import { network } from "./network.ts";
 import type { Streams } from "./streams.ts";
@@ -61,6 +61,15 @@ export class Rendezvous {
     waiting.leave();
   }
 
+  /** Ends the meetings of ids that may not be here any more, and of generations that are over. */
+  revoke(standing: Standing): void {
+    for (const meeting of this.#meetings.all()) {
+      if (standing.generationOf(meeting.id) === meeting.generation) continue;
+      this.dismiss(meeting, "revoked");
+      this.#meetings.end(meeting);
+    }
+  }
+
   /** Gives up questions that were not answered in time. `now` is of the monotonic clock. */
   sweep(now: number): void {
     for (const [ask, { at, link }] of this.#asks) {
@@ -82,17 +91,12 @@ export class Rendezvous {
       return;
     }
     this.dismiss(meeting, "replaced");
-    const tunnel = new Tunnel(
-      link,
-      meeting.id,
-      false,
-      this.#lot,
-      this.#options,
-      { greeting: OK, early: rest },
-    );
+    const tunnel = new Tunnel(link, meeting, false, this.#lot, this.#options, {
+      greeting: OK,
+      early: rest,
+    });
     this.#meetings.seat(meeting, tunnel);
-    this.#lot.admit(tunnel);
-    tunnel.open();
+    if (this.#lot.admit(tunnel)) tunnel.open();
   }
 
   #initiate(link: Link, client: Client, cookie: string, rest: Buffer): void {

@@ -39,8 +39,15 @@ export interface TunnelPeculiarities {
   readonly carrier?: BeatingPipe | undefined;
 }
 
+/** Whose a tunnel is, and the generation of the secret that it was parked with. */
+export interface Owner {
+  readonly id: string;
+  readonly generation: number;
+}
+
 export class Tunnel implements Receiver {
   readonly id: string;
+  readonly generation: number;
   readonly link: Link;
   /** What carries the link, where that must be kept alive by itself. */
   readonly carrier: BeatingPipe | undefined;
@@ -65,13 +72,14 @@ export class Tunnel implements Receiver {
 
   constructor(
     link: Link,
-    id: string,
+    { id, generation }: Owner,
     agent: boolean,
     lot: Lot,
     options: TunnelOptions,
     peculiarities: TunnelPeculiarities = {},
   ) {
     this.id = id;
+    this.generation = generation;
     this.link = link;
     this.agent = agent;
     this.#lot = lot;
@@ -125,6 +133,13 @@ export class Tunnel implements Receiver {
     this.link.resume();
     this.link.end();
     this.#lot.free(this);
+  }
+
+  /** Breaks the tunnel, whoever has it now. */
+  revoke(): void {
+    this.#lot.take(this);
+    // One that leaves carries nothing more, and may have a last word on its way.
+    if (this.#state !== "leaving") this.link.reset();
   }
 
   /** Pings, ends and gives up what is due. `now` is of the monotonic clock. */

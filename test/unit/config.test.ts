@@ -16,6 +16,7 @@ describe("the relay's settings", () => {
       host: undefined,
       logLevel: "info",
       certificateFiles: undefined,
+      revokedFile: undefined,
       secretIsNew: true,
     });
     expect(options.relaySecret).to.match(/^[0-9a-f]{64}$/);
@@ -196,6 +197,31 @@ describe("the relay's settings", () => {
       .and.include("cannot be read");
   });
 
+  it("take REVOKED and its file together", () => {
+    const REVOKED_FILE = scratchFile("pi\nPi@1, tau@2\n\n");
+    expect(readRelayConfig({ REVOKED_FILE })).to.deep.include({
+      revokedFile: REVOKED_FILE,
+    });
+    expect(
+      readRelayConfig({ REVOKED: "rho", REVOKED_FILE }).options.revoked,
+    ).to.deep.equal(["rho", "pi", "Pi@1", "tau@2"]);
+    expect(
+      readRelayConfig({ REVOKED_FILE: scratchFile("") }).options.revoked,
+    ).to.deep.equal([]);
+  });
+
+  it("say what is wrong with the file of revocations", () => {
+    expect(
+      problemsOf(() => readRelayConfig({ REVOKED_FILE: "/nowhere/revoked" })),
+    ).to.deep.equal([
+      "REVOKED_FILE must be a file that the relay can read: ENOENT: no such file or directory, open '/nowhere/revoked'. Leave it out for none.",
+    ]);
+    const REVOKED_FILE = scratchFile("pi p.i tau");
+    expect(problemsOf(() => readRelayConfig({ REVOKED_FILE }))).to.deep.equal([
+      'REVOKED_FILE must be ids like `pi`, or generations like `pi@1`, separated by commas, got "p.i". Leave it out for none.',
+    ]);
+  });
+
   it("are all explained in .env.example", () => {
     const example = readFileSync(join(PROJECT, ".env.example"), "utf8");
     const variables = Object.values(SETTINGS).map(({ variable }) => variable);
@@ -205,6 +231,7 @@ describe("the relay's settings", () => {
       "HOST",
       "LOG_LEVEL",
       "RELAY_SECRET_FILE",
+      "REVOKED_FILE",
     ])
       expect(example, variable).to.match(new RegExp(`^#? ?${variable}=`, "m"));
   });

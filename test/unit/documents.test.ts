@@ -19,6 +19,7 @@ const PROGRAM_VARIABLES = {
   NODE_ENV: undefined,
   LOG_LEVEL: "info",
   RELAY_SECRET_FILE: undefined,
+  REVOKED_FILE: undefined,
   TLS_CERT: undefined,
   TLS_KEY: undefined,
 } as const;
@@ -142,9 +143,10 @@ describe("the documents", () => {
   });
 
   it(".env.example's values can be taken as they are", () => {
-    const { RELAY_SECRET_FILE: file, ...values } =
+    const { RELAY_SECRET_FILE, REVOKED_FILE, ...values } =
       Object.fromEntries(examples());
-    expect(file).to.match(/^\//);
+    for (const file of [RELAY_SECRET_FILE, REVOKED_FILE])
+      expect(file).to.match(/^\//);
     const config = readRelayConfig({ ...values, RELAY_SECRET: "x".repeat(32) });
     expect(config.port).to.equal(5000);
     expect(config.options.revoked).to.have.length.above(0);

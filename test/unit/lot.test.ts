@@ -29,7 +29,7 @@ const DAY = 24 * 60 * 60 * 1000;
 const HOUR = DAY / 24;
 
 const makeLot = (options: Partial<LotOptions> = {}): Lot =>
-  new Lot({ ...OPTIONS, ...options });
+  new Lot({ ...OPTIONS, ...options }, { generationOf: () => 1 });
 
 /** Lets a tunnel in; it is idle at once. */
 function parkIn(lot: Lot, id = "pi"): Tunnel {
@@ -40,7 +40,9 @@ function parkIn(lot: Lot, id = "pi"): Tunnel {
     far.destroy();
   });
   const link = new Link(near, { data() {}, end() {}, drain() {}, gone() {} });
-  const tunnel = new Tunnel(link, id, false, lot, { heartbeatSeconds: 25 });
+  const tunnel = new Tunnel(link, { id, generation: 1 }, false, lot, {
+    heartbeatSeconds: 25,
+  });
   lot.admit(tunnel);
   tunnel.open();
   return tunnel;
