@@ -7,6 +7,7 @@ import { LadderError, climb, type Tried } from "../wire/ladder.ts";
 import { securedBy, type Address } from "../wire/outbound.ts";
 import { tendPipe, type BeatingPipe } from "../wire/pipe.ts";
 import { VERSION } from "../version.ts";
+import { Backoff, mildest, type Trouble } from "./backoff.ts";
 import { IdleTunnel, type IdleEvents } from "./idle.ts";
 import { checkOptions, type ParkOptions, type Target } from "./options.ts";
 import {
@@ -17,10 +18,10 @@ import {
 } from "./reach.ts";
 import { joinOffer, type Join } from "./target.ts";
 
-const MIN_BACKOFF_MILLISECONDS = 1000;
-/** A relay that answers so will not think better of it soon. */
-const SLOW_STATUSES = new Set([401, 403, 429]);
-const MAX_BACKOFF_MILLISECONDS = 30 * 1000;
+/** Tunnels that went one by one come back within this time. */
+const SPREAD_MILLISECONDS = 1000;
+/** Every so many failures all ways are tried again, and not only the one that led there. */
+const SEARCH_EVERY = 4;
 /** How long a better way is waited for when a lesser one has carried octets in both directions. */
 const PROOF_MILLISECONDS = 3 * 1000;
 /** How long a tunnel may take to carry octets in both directions, after it was granted. */
@@ -54,6 +55,8 @@ export class Agent extends EventEmitter<AgentEvents> {
   readonly #ways: readonly Way[];
   /** The way that gets through; undefined until one has, and after it has stopped to. */
   #way: Way | undefined;
+  /** The way that led there last; undefined when something else has answered there since. */
+  #known: Way | undefined;
   readonly #identity: Identity;
   readonly #spare: number;
   readonly #max: number;
@@ -74,8 +77,7 @@ export class Agent extends EventEmitter<AgentEvents> {
   /** Idle tunnels wanted now: #spare, or more after a rush. */
   #wanted: number;
   #rushedAt = -Infinity;
-  /** Failed attempts since the last good one. */
-  #failures = 0;
+  readonly #backoff = new Backoff();
   #retry: NodeJS.Timeout | undefined;
   /** Where visitors come in; undefined while nothing is parked. */
   #visit: URL | undefined;
@@ -154,7 +156,8 @@ export class Agent extends EventEmitter<AgentEvents> {
         this.#max - this.#idle.size - this.#leaving.size - this.#joined.size,
       ) - this.#opening;
     const unproved = [...this.#idle].filter((tunnel) => !tunnel.proved).length;
-    const allowed = this.#failures > 0 ? 1 - this.#opening - unproved : missing;
+    const allowed =
+      this.#backoff.failures > 0 ? 1 - this.#opening - unproved : missing;
     const way = this.#way;
     if (way === undefined) {
       if (missing > 0 && this.#opening === 0) void this.#findWay();
@@ -164,12 +167,15 @@ export class Agent extends EventEmitter<AgentEvents> {
       void this.#keepOne(way);
   }
 
-  /** Goes all ways at once; the first tunnel comes of it. */
+  /** Goes all ways at once, or the one that led there last; the first tunnel comes of it. */
   async #findWay(): Promise<void> {
     this.#opening++;
+    // A relay that comes back is asked by all its agents: each asks once.
+    const known =
+      this.#backoff.failures % SEARCH_EVERY === 0 ? undefined : this.#known;
     try {
       const { way, proved, tried } = await climb({
-        ways: this.#ways,
+        ways: known === undefined ? this.#ways : [known],
         attempt: (one, signal) => this.#proveOne(one, signal),
         discard: ({ link }) => {
           link.destroy();
@@ -179,7 +185,7 @@ export class Agent extends EventEmitter<AgentEvents> {
         signal: this.#abort.signal,
       });
       this.#opening--;
-      this.#way = way;
+      this.#way = this.#known = way;
       this.emit("way", way, tried);
       this.#idle.add(proved);
       proved.keep();
@@ -187,10 +193,13 @@ export class Agent extends EventEmitter<AgentEvents> {
       this.#opening--;
       if (this.#abort.signal.aborted) return;
       if (this.#redirect(error)) this.#fill();
-      else if (error instanceof LadderError)
-        this.#fail(error.message, [...error.failures.values()].some(isSlow));
-      else if (error instanceof ParkError)
-        this.#fail(error.message, isSlow(error));
+      else if (error instanceof LadderError) {
+        const trouble = mildest([...error.failures.values()].map(troubleIn));
+        if (trouble !== "away") this.#known = undefined;
+        // Something else stands where the relay was; another way may still lead to it.
+        this.#fail(error.message, known === undefined ? trouble : "away");
+      } else if (error instanceof ParkError)
+        this.#fail(error.message, error.trouble);
       else throw error;
     }
   }
@@ -260,7 +269,7 @@ export class Agent extends EventEmitter<AgentEvents> {
     } catch (error) {
       this.#opening--;
       if (!(error instanceof ParkError)) throw error;
-      this.#fail(error.message, isSlow(error));
+      this.#fail(error.message, error.trouble);
     }
   }
 
@@ -301,7 +310,7 @@ export class Agent extends EventEmitter<AgentEvents> {
   }
 
   #proved(visit: URL): void {
-    this.#failures = 0;
+    this.#backoff.succeeded();
     if (this.#visit === undefined) {
       this.#visit = visit;
       this.emit("up", visit);
@@ -329,30 +338,22 @@ export class Agent extends EventEmitter<AgentEvents> {
     this.#idle.delete(tunnel);
     if (this.#leaving.delete(tunnel) || this.#abort.signal.aborted) return;
     if (!tunnel.proved)
-      this.#fail("the relay let a tunnel go before it had pinged it", false);
+      this.#fail("the relay let a tunnel go before it had pinged it", "away");
     // The relay restarts, or does not want so many; agents must not all come back in the same moment.
-    else if (this.#idle.size === 0 && this.#failures === 0) {
+    else if (this.#idle.size === 0 && this.#backoff.failures === 0) {
       // What the first of them to go has put off is no attempt that failed.
       clearTimeout(this.#retry);
       this.#retry = undefined;
-      this.#fail("the relay has gone", false);
-    } else this.#later(Math.random() * MIN_BACKOFF_MILLISECONDS);
+      this.#fail("the relay has gone", "away");
+    } else this.#later(Math.random() * SPREAD_MILLISECONDS);
   }
 
-  /** Full-jitter back-off; a relay that says no is asked seldom. */
-  #fail(reason: string, denied: boolean): void {
+  #fail(reason: string, trouble: Trouble): void {
     // Attempts that fail together count once.
     if (this.#abort.signal.aborted || this.#retry !== undefined) return;
-    this.#failures++;
-    const ceiling = Math.min(
-      MIN_BACKOFF_MILLISECONDS * 2 ** (this.#failures - 1),
-      MAX_BACKOFF_MILLISECONDS,
-    );
-    const delay = denied
-      ? (MAX_BACKOFF_MILLISECONDS * (1 + Math.random())) / 2
-      : Math.random() * ceiling;
+    const delay = this.#backoff.failed(trouble, performance.now());
     // Whatever stands before the relay may have changed.
-    if (!denied && this.#idle.size === 0) this.#way = undefined;
+    if (isOpen(trouble) && this.#idle.size === 0) this.#way = undefined;
     this.#visit = undefined;
     this.emit("trouble", reason, delay / 1000);
     this.#later(delay);
@@ -385,6 +386,11 @@ export class Agent extends EventEmitter<AgentEvents> {
   }
 }
 
-function isSlow(error: unknown): boolean {
-  return error instanceof ParkError && SLOW_STATUSES.has(error.status ?? 0);
+/** The relay has not said no. */
+function isOpen(trouble: Trouble): boolean {
+  return trouble === "away" || trouble === "unfit";
+}
+
+function troubleIn(error: Error): Trouble {
+  return error instanceof ParkError ? error.trouble : "away";
 }

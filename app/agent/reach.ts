@@ -28,6 +28,7 @@ import type { Address } from "../wire/outbound.ts";
 import type { BeatingPipe } from "../wire/pipe.ts";
 import { PipeStream } from "../wire/pipestream.ts";
 import { WebSocketPipe } from "../wire/websocket.ts";
+import { troubleOf, type Trouble } from "./backoff.ts";
 
 /** How long reaching the relay and its answer may take together. */
 const PARK_MILLISECONDS = 15 * 1000;
@@ -50,22 +51,23 @@ export interface ParkedTunnel {
   readonly visit: URL;
 }
 
-/** Parking failed. `status` is the answer, where one came; `isFinal` says that it was the relay's own, and that no other way does better. */
+/** Parking failed. `isFinal` says that the answer was the relay's own, and that no other way does better. */
 export class ParkError extends Error {
   override readonly name = "ParkError";
-  readonly status: number | undefined;
   readonly isFinal: boolean;
   /** Where a redirect leads. */
   readonly location: string | undefined;
   /** The same in a few words, for where it is one of several. */
   readonly brief: string;
+  /** What it means for the next attempt. */
+  readonly trouble: Trouble;
 
   constructor(message: string, cause?: HandoverError) {
     super(message, { cause });
     this.brief = briefly(cause?.refusal) ?? message;
-    this.status = cause?.refusal?.status;
     this.location = cause?.refusal?.location;
     this.isFinal = isVerdict(cause?.refusal?.code);
+    this.trouble = troubleOf(cause?.refusal);
   }
 }
 

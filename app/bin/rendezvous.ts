@@ -14,6 +14,8 @@ import { runDoctor } from "./doctor.ts";
 import { help } from "./help.ts";
 import { complain, say } from "./print.ts";
 
+/** How long the same trouble is not told again. */
+const TOLD_MILLISECONDS = 60 * 1000;
 /** How long exchanges under way may go on after a signal. */
 const LEAVING_SECONDS = 10;
 const USAGE_EXIT = 2;
@@ -101,11 +103,17 @@ function runPark(command: ParkCommand): void {
     const why = tried.size === 0 ? "" : ` (${list(tried)})`;
     say(`${id} parks by ${way}${why}.`);
   });
+  // A relay that is away is asked every other second; the same reason is told once a minute.
+  let told = { reason: "", at: 0 };
   agent.on("up", (visit) => {
+    told = { reason: "", at: 0 };
     for (const line of upLines(id, visit, command)) say(line);
   });
   let hinted = false;
   agent.on("trouble", (reason, seconds) => {
+    const now = performance.now();
+    if (reason === told.reason && now - told.at < TOLD_MILLISECONDS) return;
+    told = { reason, at: now };
     complain(
       `${id} is not parked: ${reason.replace(/\.$/, "")}. Trying again in ${seconds.toFixed(1)} s.`,
     );

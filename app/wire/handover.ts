@@ -57,6 +57,8 @@ export interface Refusal {
   readonly detail: string | undefined;
   /** Where a redirect leads. */
   readonly location: string | undefined;
+  /** Seconds after which it may be asked again, where it says so in seconds. */
+  readonly retrySeconds: number | undefined;
 }
 
 /** A refusal in a few words; undefined where nobody answered. */
@@ -328,11 +330,17 @@ async function readRefusal(
     reason: answer.statusMessage ?? "",
     server: serverOf(answer),
     location: answer.headers.location,
+    retrySeconds: readSeconds(answer.headers["retry-after"]),
   };
   return new HandoverError(
     refusal.detail ?? `${refusal.who} answered ${String(refusal.status)}`,
     refusal,
   );
+}
+
+/** RFC 9110 10.2.3; a date is not taken, for clocks differ. */
+function readSeconds(value: string | undefined): number | undefined {
+  return /^\d{1,9}$/.test(value ?? "") ? Number(value) : undefined;
 }
 
 /** What an answerer calls itself. */

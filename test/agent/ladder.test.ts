@@ -224,6 +224,38 @@ describe("an agent behind a router", () => {
   });
 });
 
+describe("an agent whose relay is away", () => {
+  it("asks on one connection, by the way that it knows, and soon, and is there when the relay is", async () => {
+    let away = false;
+    const { relay, router, agent } = await start(
+      () => (away ? { answer: "" } : "pass"),
+      { spare: 4 },
+    );
+    const delays: number[] = [];
+    await relay.until(() => relay.counts().idle === 4);
+    agent.on("trouble", (_reason, seconds) => delays.push(seconds));
+    const before = router.asked.length;
+    hurryTimers(20);
+    away = true;
+    router.cut();
+    await until(() => delays.length === 4);
+    // The loss was the first trouble; the next search goes all ways again.
+    expect(router.asked.slice(before)).to.deep.equal(Array(3).fill("connect"));
+    await until(() => delays.length === 20);
+    expect(Math.max(...delays)).to.be.at.most(1.5);
+    away = false;
+    await relay.until(() => relay.counts().idle === 4);
+  });
+
+  it("comes back when a 429 says so", async () => {
+    const { agent } = await start(() =>
+      answerOf("429 Too Many Requests", "", "Retry-After: 100\r\n"),
+    );
+    const [, seconds] = (await once(agent, "trouble")) as [string, number];
+    expect(seconds).to.be.within(100, 101);
+  });
+});
+
 describe("a redirect of the relay's URL", () => {
   it("to https on the same host is followed once and kept", async () => {
     const { cert, key } = await selfSign("localhost");
