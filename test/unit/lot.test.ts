@@ -28,8 +28,10 @@ const GUEST: Guest = { network: "192.0.2.1", isStream: false };
 const DAY = 24 * 60 * 60 * 1000;
 const HOUR = DAY / 24;
 
-const makeLot = (options: Partial<LotOptions> = {}): Lot =>
-  new Lot({ ...OPTIONS, ...options }, { generationOf: () => 1 });
+const makeLot = (
+  options: Partial<LotOptions> = {},
+  generationOf: (id: string) => number | undefined = () => 1,
+): Lot => new Lot({ ...OPTIONS, ...options }, { generationOf });
 
 /** Lets a tunnel in; it is idle at once. */
 function parkIn(lot: Lot, id = "pi"): Tunnel {
@@ -43,8 +45,7 @@ function parkIn(lot: Lot, id = "pi"): Tunnel {
   const tunnel = new Tunnel(link, { id, generation: 1 }, false, lot, {
     heartbeatSeconds: 25,
   });
-  lot.admit(tunnel);
-  tunnel.open();
+  if (lot.admit(tunnel)) tunnel.open();
   return tunnel;
 }
 
@@ -215,6 +216,31 @@ describe("the lot", () => {
     expect(lot.refuses("pi")).to.equal("draining");
     parkIn(lot);
     expect(lot.idle()).to.deep.equal([]);
+  });
+
+  it("lets no tunnel in whose generation is over", () => {
+    const lot = makeLot({}, () => 2);
+    const visitor = waitIn(lot);
+    const tunnel = parkIn(lot);
+    expect(tunnel.link.closed).to.be.true;
+    expect(visitor.served).to.be.undefined;
+    expect(lot.counts.tunnels).to.equal(0);
+  });
+
+  it("ends what is revoked, whoever has it, and nothing else", () => {
+    const revoked = new Set<string>();
+    const lot = makeLot({}, (id) => (revoked.has(id) ? undefined : 1));
+    const claimed = parkIn(lot);
+    expect(lot.claim("pi", true)).to.equal(claimed);
+    const [idle, other] = [parkIn(lot), parkIn(lot, "tau")];
+    const waiting = waitIn(lot, "pi");
+    revoked.add("pi");
+    expect(lot.revoke()).to.equal(2);
+    for (const tunnel of [claimed, idle]) expect(tunnel.link.closed).to.be.true;
+    expect(waiting.refused).to.equal("server_offline");
+    expect(lot.idle()).to.deep.equal([other]);
+    expect(lot.wait("pi", new Visitor())).to.equal("server_offline");
+    expect(other.link.closed).to.be.false;
   });
 
   it("remembers a server for a day after its last tunnel, and then has nothing left", () => {
