@@ -1,8 +1,13 @@
+// How many wrong tokens are too many, for whom, and for how long.
 import { expect } from "chai";
+import { generateSync } from "otplib";
 import { Auth } from "../../app/relay/auth.ts";
 import { Throttle } from "../../app/relay/throttle.ts";
 import { deriveKey, makeToken } from "../../app/protocol.ts";
+import { advanceClock } from "../support/clock.ts";
 import { RELAY_SECRET } from "../support/relay.ts";
+
+const MINUTE = 60 * 1000;
 
 const auth = (): Auth => new Auth({ relaySecret: RELAY_SECRET, revoked: [] });
 const jwt = (id: string): Promise<string> =>
@@ -72,5 +77,69 @@ describe("whoever guesses tokens", () => {
     expect(await keeper.refuse("pi", "no.to.ken", "2001:db8:0:1::1")).to.equal(
       "bad_token",
     );
+  });
+
+  it("is taken again when his first failures are a minute old, not all of them", async () => {
+    const keeper = auth();
+    await keeper.refuse("pi", "no.to.ken", "192.0.2.1");
+    advanceClock(MINUTE / 2);
+    for (let i = 0; i < 9; i++)
+      await keeper.refuse("pi", "no.to.ken", "192.0.2.1");
+    expect(await keeper.refuse("pi", "no.to.ken", "192.0.2.1")).to.equal(
+      "too_many_failures",
+    );
+    advanceClock(MINUTE / 2);
+    keeper.sweep();
+    expect(await keeper.refuse("pi", await jwt("pi"), "192.0.2.1")).to.equal(
+      undefined,
+    );
+    expect(await keeper.refuse("pi", "no.to.ken", "192.0.2.1")).to.equal(
+      "bad_token",
+    );
+    expect(await keeper.refuse("pi", await jwt("pi"), "192.0.2.1")).to.equal(
+      "too_many_failures",
+    );
+  });
+
+  it("gains nothing by many ids: after a hundred failures no code of his network is looked at", async () => {
+    const keeper = auth();
+    for (let i = 0; i < 100; i++)
+      expect(
+        await keeper.refuse(`id-${i}`, "00000000", `2001:db8::${i}`),
+      ).to.equal("bad_token");
+    expect(await keeper.refuse("pi", "00000000", "2001:db8::ffff")).to.equal(
+      "too_many_failures",
+    );
+    const code = generateSync({ secret: deriveKey(RELAY_SECRET, "pi", 1) });
+    expect(await keeper.refuse("pi", code, "2001:db8::1")).to.equal(
+      "too_many_failures",
+    );
+    expect(await keeper.refuse("pi", code, "2001:db8:0:1::1")).to.equal(
+      undefined,
+    );
+  });
+
+  it("does not lock out the agents that share his address", async () => {
+    const keeper = auth();
+    for (let i = 0; i < 200; i++)
+      await keeper.refuse(`id-${i}`, "no.to.ken", "192.0.2.1");
+    expect(await keeper.refuse("tau", "no.to.ken", "192.0.2.1")).to.equal(
+      "too_many_failures",
+    );
+    expect(await keeper.refuse("pi", await jwt("pi"), "192.0.2.1")).to.equal(
+      undefined,
+    );
+  });
+
+  it("gains nothing by guessing at once instead of one after the other", async () => {
+    const keeper = auth();
+    const verdicts = await Promise.all(
+      Array.from({ length: 100 }, (_, i) =>
+        keeper.refuse("pi", String(i).padStart(8, "0"), "192.0.2.1"),
+      ),
+    );
+    expect(
+      verdicts.filter((verdict) => verdict === "bad_token"),
+    ).to.have.length(10);
   });
 });
