@@ -91,7 +91,7 @@ describe("10 000 connections that say nothing", () => {
   ] as const) {
     it(`${what}: others are served, memory stays flat, and all are closed in time`, async function () {
       this.timeout(30_000);
-      const relay = await startRelay();
+      const relay = await startRelay({ maxConnectionsPerAddress: 0 });
       await parkHere(relay, "pi", (_asked, reply) => reply.end("hi"));
       const code = generateSync({ secret: relay.issue("meet").secret });
       await request(relay.url).put(`/?uuid=meet&response=${code}`).expect(200);

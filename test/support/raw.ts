@@ -116,9 +116,17 @@ export class Raw {
   }
 }
 
-/** Connects to a port of 127.0.0.1. */
-export async function connectRaw(port: number): Promise<Raw> {
-  const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+/** Connects to a port of 127.0.0.1, from an address that may be another one of 127.0.0.0/8. */
+export async function connectRaw(
+  port: number,
+  localAddress = "127.0.0.1",
+): Promise<Raw> {
+  const socket = connect({
+    port,
+    host: "127.0.0.1",
+    localAddress,
+    allowHalfOpen: true,
+  });
   afterThisTest(() => socket.destroy());
   const raw = new Raw(socket);
   await once(socket, "connect");
