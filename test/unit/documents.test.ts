@@ -96,7 +96,7 @@ describe("the documents", () => {
         .map(([, value = "", variable = ""]) => [variable, value]),
     );
     for (const { variable, byDefault } of Object.values(SETTINGS)) {
-      if (!/^MAX_|_SECONDS$/.test(variable)) continue;
+      if (!/^(?:MAX|MIN|RATE|OCTETS)_|_SECONDS$/.test(variable)) continue;
       const unit = variable.endsWith("_SECONDS") ? " s" : "";
       expect(limits.get(variable), variable).to.equal(
         `${String(byDefault)}${unit}`,
