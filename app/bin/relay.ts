@@ -10,6 +10,7 @@ import { SettingsError, type Certificate } from "../relay/options.ts";
 import { createRelay, type Relay } from "../relay/relay.ts";
 import { certificateReading, readCertificate } from "./certificate.ts";
 import { keepFiles, type Reading } from "./files.ts";
+import { withinFiles } from "./openfiles.ts";
 import { revokedReading } from "./revoked.ts";
 
 /** Connections that may wait to be accepted; the kernel cuts it to its own limit. */
@@ -72,7 +73,9 @@ function prepare(): Prepared | undefined {
         ? undefined
         : readCertificate(certificateFiles);
     const log = pino({ level: config.logLevel });
-    return { config, log, tls, relay: createRelay({ ...options, tls }, log) };
+    const maxConnections = withinFiles(options.maxConnections, log);
+    const relay = createRelay({ ...options, maxConnections, tls }, log);
+    return { config, log, tls, relay };
   } catch (error) {
     if (!(error instanceof SettingsError)) throw error;
     console.error(error.message);

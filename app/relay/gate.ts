@@ -10,7 +10,7 @@ import { Tally } from "./tally.ts";
 /** How long somebody has to read why he is not let in. */
 const REFUSED_MILLISECONDS = 1000;
 /** So many are told why at once; the others are closed without a word, for they hold a socket meanwhile. */
-const MAX_REFUSED = 256;
+const MAX_REFUSED = 64;
 
 export interface GateOptions {
   /** 0 is no limit. */
