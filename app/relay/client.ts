@@ -1,7 +1,7 @@
 // Who asks: the address and scheme of a request, believed as far as the routers in front are trusted.
 import { isIP } from "node:net";
 import { TLSSocket } from "node:tls";
-import { isHost, type RequestHead } from "../wire/head.ts";
+import { isHost, trimSpace, type RequestHead } from "../wire/head.ts";
 import { plainIpv4, type Link } from "../wire/link.ts";
 import type { Client } from "./heads.ts";
 
@@ -89,11 +89,7 @@ function entries(request: RequestHead, name: string): string[] {
   for (let i = 0; i < request.fields.length; i += 2) {
     const field = request.fields[i] ?? "";
     if (field.length === name.length && field.toLowerCase() === name)
-      found.push(
-        ...(request.fields[i + 1] ?? "")
-          .split(",")
-          .map((entry) => entry.trim()),
-      );
+      found.push(...(request.fields[i + 1] ?? "").split(",").map(trimSpace));
   }
   return found;
 }

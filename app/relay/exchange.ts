@@ -89,6 +89,8 @@ export class Exchange implements Receiver, Server {
   /** The answer began before the request was complete. */
   #answeredEarly = false;
   #interim = 0;
+  /** An interim answer has said that the tunnel is to close. */
+  #lastOne = false;
   #answerOctets = 0;
   /** When something last happened that lets hope for an answer. */
   #since = performance.now();
@@ -270,6 +272,7 @@ export class Exchange implements Receiver, Server {
     if (++this.#interim > MAX_INTERIM_ANSWERS)
       throw new Malformed("too many interim answers");
     this.#since = performance.now();
+    this.#lastOne ||= !answer.persistent;
     const { request, options } = this.#parts;
     if (request.minor === 0) return;
     if (
@@ -337,6 +340,7 @@ export class Exchange implements Receiver, Server {
       answer !== undefined &&
       answer.minor === 1 &&
       answer.persistent &&
+      !this.#lastOne &&
       answer.framing !== "close" &&
       !this.#parts.carrier.oneShot &&
       !this.#tunnel.ended

@@ -2,7 +2,7 @@
 //   ?rendezvous=ID    GET http://ID/path    Host: ID.BASE_DOMAIN    Authorization after ?rendezvous=T    Cookie: rendezvous=ID
 import type { FailureCode } from "../errors.ts";
 import { CONNECT_TCP_PATH, isId } from "../protocol.ts";
-import { fieldOf, isHost, type RequestHead } from "../wire/head.ts";
+import { fieldOf, isHost, trimSpace, type RequestHead } from "../wire/head.ts";
 
 export interface NamingOptions {
   /** The name of the query parameter and of the cookie. */
@@ -163,7 +163,7 @@ export function withoutCookie(value: string, name: string): string | undefined {
   if (!value.includes(`${name}=`)) return value;
   const rest = value
     .split(";")
-    .map((pair) => pair.trim())
+    .map(trimSpace)
     .filter((pair) => !pair.startsWith(`${name}=`));
   return rest.length === 0 ? undefined : rest.join("; ");
 }
@@ -247,7 +247,7 @@ function cookieOf(
   for (let i = 0; i < request.fields.length; i += 2) {
     if (request.fields[i]?.toLowerCase() !== "cookie") continue;
     for (const pair of (request.fields[i + 1] ?? "").split(";")) {
-      const [key, value = ""] = pair.trim().split("=", 2);
+      const [key, value = ""] = trimSpace(pair).split("=", 2);
       if (key !== name || !isId(value)) continue;
       if (id !== undefined && id !== value) return null;
       id = value;

@@ -8,6 +8,9 @@ const MAX_TRAILER_OCTETS = 16 * 1024;
 // 13 hexadecimal digits are the most that a double holds exactly.
 const SIZE_LINE =
   /^0*([0-9A-Fa-f]{1,13})(?:;[!#$%&'*+\-.^_`|~\w]+(?:=(?:[!#$%&'*+\-.^_`|~\w]+|"[\t\x20\x21\x23-\x5b\x5d-\x7e]*"))?)*$/;
+// The beginning of a line goes on its way before its end has come: a CR in it would end it for some readers.
+const PARTIAL_SIZE_LINE = /^[0-9A-Fa-f]*(?:;[\t\x20-\x7e]*)?\r?$/;
+const PARTIAL_TRAILER = /^[\t\x20-\x7e\x80-\xff]*\r?$/;
 const CR = 0x0d;
 const LF = 0x0a;
 
@@ -75,8 +78,7 @@ export class BodyReader {
       this.#line += octets.toString("latin1", at, end);
       at = end;
       if (lineEnd < 0) {
-        if (this.#place === "data end" && !"\r\n".startsWith(this.#line))
-          throw new Malformed("a chunk is longer than its size");
+        this.#checkPartialLine();
         return at;
       }
       const line = this.#line;
@@ -84,6 +86,16 @@ export class BodyReader {
       this.#endLine(line);
     }
     return at;
+  }
+
+  #checkPartialLine(): void {
+    const line = this.#line;
+    if (this.#place === "data end" && !"\r\n".startsWith(line))
+      throw new Malformed("a chunk is longer than its size");
+    if (this.#place === "size" && !PARTIAL_SIZE_LINE.test(line))
+      throw new Malformed("a chunk's size cannot be read");
+    if (this.#place === "trailer" && !PARTIAL_TRAILER.test(line))
+      throw new Malformed("the trailer has an octet that no field may have");
   }
 
   #endLine(line: string): void {

@@ -256,16 +256,21 @@ function readFields(text: string, from: number, limits = LIMITS): string[] {
     const name = text.slice(at, colon);
     // This also refuses obs-fold and white space before the colon (RFC 9112 5.1, 5.2).
     if (!TOKEN.test(name)) throw new Malformed("a field name is not a token");
-    let first = colon + 1;
-    let last = end;
-    while (first < last && isSpace(text.charCodeAt(first))) first++;
-    while (last > first && isSpace(text.charCodeAt(last - 1))) last--;
     if (fields.length === 2 * limits.maxHeadFields)
       throw new Malformed("there are too many fields", 431);
-    fields.push(name, text.slice(first, last));
+    fields.push(name, trimSpace(text.slice(colon + 1, end)));
     at = end + 2;
   }
   return fields;
+}
+
+/** Text without the spaces and tabs around it (OWS, RFC 9110 5.6.3): to trim() other octets would be white space too. */
+export function trimSpace(text: string): string {
+  let first = 0;
+  let last = text.length;
+  while (first < last && isSpace(text.charCodeAt(first))) first++;
+  while (last > first && isSpace(text.charCodeAt(last - 1))) last--;
+  return text.slice(first, last);
 }
 
 function isSpace(code: number): boolean {
@@ -344,6 +349,6 @@ export function readList(value: string): string[] {
   return value
     .toLowerCase()
     .split(",")
-    .map((member) => member.trim())
+    .map(trimSpace)
     .filter((member) => member !== "");
 }

@@ -79,6 +79,16 @@ describe("a request that could be read in two ways", () => {
     });
   }
 
+  it("is refused before a line of its chunks has come whole, where a bare CR could end the line", async () => {
+    const { hidden, visitor } = await scene();
+    visitor.write(post(CHUNKED));
+    await hidden.take("\r\n\r\n");
+    visitor.write("0\r\rGET /smuggled HTTP/1.1\rHost: x\r\r");
+    await expectProblem(visitor, 400, "bad_request");
+    expect(await hidden.close()).to.equal("reset");
+    expect(hidden.received).to.equal("");
+  });
+
   for (const [title, sent, seen] of FORWARDED) {
     it(`is passed on in one way for ${title}`, async () => {
       const { hidden, visitor } = await scene();
@@ -261,6 +271,21 @@ describe("an answer that could be read in two ways", () => {
     hidden.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     expect((await visitor.answer("HEAD")).status).to.equal(502);
     expect(await hidden.close()).to.equal("reset");
+  });
+
+  it("is the last one on its tunnel when an interim answer has said close", async () => {
+    const relay = await startRelay();
+    const hidden = await parkRawAgent(relay, "pi");
+    const visitor = await connectRaw(relay.port);
+    visitor.write(GOOD);
+    await hidden.take("\r\n\r\n");
+    hidden.write(
+      "HTTP/1.1 103 Early Hints\r\nConnection: close\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    );
+    expect((await visitor.answer()).head).not.to.match(/close/i);
+    expect((await visitor.answer()).body).to.equal("ok");
+    await hidden.end();
+    expect(hidden.received).to.equal("");
   });
 
   it("does not pass on a 101 that comes before the request is complete", async () => {

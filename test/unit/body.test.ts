@@ -126,6 +126,11 @@ const BADLY = [
   "0\r\nContent-Length: 1\r\n\r\n",
   "0\r\nA: b\n\r\n",
   "0\r\n\n",
+  "0\r\rGET / HTTP/1.1\r",
+  "0;a\rb",
+  "0\r\nA: b\r\r",
+  "0\r\nA: \0",
+  "1 ",
   `1;${"y".repeat(5000)}`,
   `0\r\n${"A: b\r\n".repeat(3000)}`,
 ];

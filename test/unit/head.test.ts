@@ -239,6 +239,13 @@ describe("a field", () => {
     expect(readList(" A, ,b,\tC ,")).to.deep.equal(["a", "b", "c"]);
   });
 
+  it("of a list keeps what only some programs take for white space", () => {
+    expect(readList("close\xa0, \x85a\x0b")).to.deep.equal([
+      "close\xa0",
+      "\x85a\x0b",
+    ]);
+  });
+
   it("of a trailer must not be one of the head, nor malformed", () => {
     checkTrailer("X-Sum: 1\r\n");
     for (const line of [

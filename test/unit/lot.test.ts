@@ -231,7 +231,7 @@ describe("the lot", () => {
     const revoked = new Set<string>();
     const lot = makeLot({}, (id) => (revoked.has(id) ? undefined : 1));
     const claimed = parkIn(lot);
-    expect(lot.claim("pi", true)).to.equal(claimed);
+    expect(lot.claim("pi", true, GUEST)).to.equal(claimed);
     const [idle, other] = [parkIn(lot), parkIn(lot, "tau")];
     const waiting = waitIn(lot, "pi");
     revoked.add("pi");

@@ -37,26 +37,35 @@ class Visitor implements Waiter {
 
 /** The lot, and who is in it as a list that anybody can check. */
 class World {
-  readonly lot = new Lot({
-    maxTunnels: 100,
-    maxTunnelsPerServer: 100,
-    maxWaiting: 100,
-    maxWaitingPerServer: PLACES,
-    holdSeconds: 10,
-    maxTunnelsPerVisitor: SHARE,
-    maxStreamsPerServer: STREAMS,
-    ratePerServer: 0,
-    octetsPerSecondPerServer: 0,
-  });
+  readonly lot = new Lot(
+    {
+      maxTunnels: 100,
+      maxTunnelsPerServer: 100,
+      maxWaiting: 100,
+      maxWaitingPerServer: PLACES,
+      holdSeconds: 10,
+      maxTunnelsPerVisitor: SHARE,
+      maxStreamsPerServer: STREAMS,
+      ratePerServer: 0,
+      octetsPerSecondPerServer: 0,
+    },
+    { generationOf: () => 1 },
+  );
   waiting: Visitor[] = [];
   served: Visitor[] = [];
 
   park(): void {
     const [near, far]: [Duplex, Duplex] = duplexPair();
     far.resume();
-    const tunnel = new Tunnel(new Link(near, UNOWNED), "pi", false, this.lot, {
-      heartbeatSeconds: 20,
-    });
+    const tunnel = new Tunnel(
+      new Link(near, UNOWNED),
+      { id: "pi", generation: 1 },
+      false,
+      this.lot,
+      {
+        heartbeatSeconds: 20,
+      },
+    );
     this.lot.admit(tunnel);
     tunnel.open();
   }
