@@ -1,5 +1,6 @@
 // A TCP stream in the binary messages of a WebSocket (RFC 6455). An empty message is the end of a direction, for a close frame ends both.
 import { IncomingMessage } from "node:http";
+import { Writable } from "node:stream";
 import { WebSocket, WebSocketServer, type ServerOptions } from "ws";
 import { fieldOf } from "./head.ts";
 import type { Link, Receiver } from "./link.ts";
@@ -45,6 +46,7 @@ export class WebSocketPipe implements BeatingPipe {
     this.#socket = socket;
     this.receiver = receiver;
     this.#patience = patience;
+    stopAtBrokenFrame(socket);
     const heard = (): void => {
       this.heardAt = performance.now();
     };
@@ -171,6 +173,20 @@ export class WebSocketPipe implements BeatingPipe {
     this.#endTold = true;
     this.receiver.end();
   }
+}
+
+/**
+ * ws 8.23 reads on in what has come behind a broken frame, and throws where nobody can catch it: the process would end.
+ * Its receiver is a Writable, which knows at once that it has failed.
+ */
+function stopAtBrokenFrame(socket: WebSocket): void {
+  const receiver = "_receiver" in socket ? socket._receiver : undefined;
+  if (!(receiver instanceof Writable)) return;
+  const write = receiver._write.bind(receiver);
+  receiver._write = (octets, coding, taken) => {
+    if (receiver.errored === null) write(octets, coding, taken);
+    else taken();
+  };
 }
 
 const VERSION = "13";

@@ -9,7 +9,7 @@ import { Link, type Receiver } from "../../app/wire/link.ts";
 import { tendPipe, type BeatingPipe } from "../../app/wire/pipe.ts";
 import { PipeStream } from "../../app/wire/pipestream.ts";
 import { splice, type Spliced } from "../../app/wire/splice.ts";
-import { WebSocketPipe } from "../../app/wire/websocket.ts";
+import { WebSocketPipe, acceptWebSocket } from "../../app/wire/websocket.ts";
 import { afterThisTest } from "../support/cleanup.ts";
 import { until } from "../support/relay.ts";
 
@@ -79,6 +79,37 @@ async function webSockets(patience = Infinity): Promise<Pair> {
   });
   return { near, far, nearEar, farEar };
 }
+
+/** A masked frame in latin1; the mask changes nothing. */
+const frame = (opcode: number, text: string): string =>
+  `${String.fromCharCode(0x80 | opcode, 0x80 | text.length)}\0\0\0\0${text}`;
+
+describe("a WebSocket of a visitor who breaks the rules", () => {
+  it("ends by itself, whatever comes behind a frame that is none", async () => {
+    const [stream, far] = memoryPair();
+    far.resume();
+    const link = new Link(stream, UNOWNED);
+    const ear = new Ear();
+    const fields = [
+      ...["Connection", "Upgrade", "Upgrade", "websocket"],
+      ...["Sec-WebSocket-Version", "13"],
+      ...["Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="],
+    ];
+    const handshake = { target: "/", fields };
+    acceptWebSocket(
+      link,
+      { handshake, protocol: "connect-tcp" },
+      Buffer.alloc(0),
+      (socket) => new WebSocketPipe(socket, ear),
+    );
+    // While the first message is told, the others wait; a close cannot have the code 0.
+    for (const octets of [frame(2, "a"), frame(8, "\0\0"), "zzzz"])
+      link.receiver.data(Buffer.from(octets, "latin1"));
+    await until(() => ear.gones.length > 0);
+    expect(ear.text).to.equal("a");
+    expect(ear.gones).to.deep.equal([false]);
+  });
+});
 
 for (const [what, make] of [
   ["a capsule pipe", capsules],
