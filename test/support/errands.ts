@@ -11,6 +11,7 @@ import {
 import { Socket, connect, type AddressInfo } from "node:net";
 import type { Duplex } from "node:stream";
 import { dial } from "../../app/client/dial.ts";
+import { DialError } from "../../app/client/ways.ts";
 import type { Way } from "../../app/protocol.ts";
 import { afterThisTest } from "./cleanup.ts";
 import { wasReset } from "./faults.ts";
@@ -165,7 +166,7 @@ export interface Errand {
 export type Outcome = string;
 
 /** What an answer that is no problem and not right was. */
-class Failed extends Error {}
+export class Failed extends Error {}
 
 let count = 0;
 
@@ -287,7 +288,8 @@ function judge(came: number, down: number, mayEnd: boolean): Outcome {
     : `wrong: ${came} of ${down} octets look whole`;
 }
 
-function codeOf(status: number, text: string): Outcome {
+/** What an answer that is not 200 says. */
+export function codeOf(status: number, text: string): Outcome {
   try {
     const { code } = JSON.parse(text) as { code?: unknown };
     if (typeof code === "string") return code;
@@ -318,7 +320,7 @@ async function pipelined(
   );
   let outcome: Outcome = "right";
   try {
-    const next = reader(socket);
+    const next = new Reader(socket);
     for (const [n, down] of sizes.entries()) {
       const head = (await next.upTo("\r\n\r\n")).toString("latin1");
       const length = Number(/^content-length: (\d+)\r$/im.exec(head)?.[1]);
@@ -353,7 +355,7 @@ async function untilClose(
     socket.write(
       `GET /close?key=${key}&down=${down}&rendezvous=${id} HTTP/1.1\r\nHost: x\r\n\r\n`,
     );
-    const next = reader(socket);
+    const next = new Reader(socket);
     const head = (await next.upTo("\r\n\r\n")).toString("latin1");
     if (!head.startsWith("HTTP/1.1 200 ")) {
       const length = Number(/^content-length: (\d+)\r$/im.exec(head)?.[1] ?? 0);
@@ -384,7 +386,7 @@ async function stream(
   onGiveUp(() => socket.destroy());
   try {
     socket.write(request);
-    const next = reader(socket);
+    const next = new Reader(socket);
     const head = (await next.upTo("\r\n\r\n")).toString("latin1");
     if (!head.startsWith(`HTTP/1.1 ${wanted} `)) {
       const length = Number(/^content-length: (\d+)\r$/im.exec(head)?.[1] ?? 0);
@@ -424,7 +426,9 @@ async function dialled(
     return outcome;
   } catch (error) {
     if (error instanceof Failed) throw error;
-    return `refused: ${/\((?:\d+)\)|cannot be reached/.exec(String(error))?.[0] ?? "by silence"}`;
+    if (error instanceof DialError) return error.code ?? "cut";
+    if (abort.signal.aborted) return "silence";
+    throw error;
   } finally {
     clearTimeout(late);
   }
@@ -466,56 +470,70 @@ async function talk(
   return outcome;
 }
 
-interface Reader {
-  upTo(mark: string): Promise<Buffer>;
-  octets(count: number): Promise<Buffer>;
-  toEnd(): Promise<Buffer>;
-  /** What has come and was not taken; the socket is the caller's again. */
-  rest(): Buffer;
-}
-
 /** Reads a socket piece by piece; whatever ends it before is a cut. */
-function reader(socket: Socket): Reader {
-  let held = Buffer.alloc(0);
-  let over = false;
-  let ended = false;
-  let wake = (): void => undefined;
-  const data = (octets: Buffer): void => {
-    held = Buffer.concat([held, octets]);
-    wake();
+export class Reader {
+  readonly #socket: Socket;
+  #held: Buffer = Buffer.alloc(0);
+  #over = false;
+  #ended = false;
+  #wake = (): void => undefined;
+  readonly #take = (octets: Buffer): void => {
+    this.#held = Buffer.concat([this.#held, octets]);
+    this.#wake();
   };
-  const close = (): void => {
-    over = true;
-    wake();
-  };
-  socket.on("end", () => {
-    ended = !wasReset(socket);
-    close();
-  });
-  socket.on("data", data).on("error", close).on("close", close);
-  const take = async (find: () => number): Promise<Buffer> => {
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    const close = (): void => {
+      this.#over = true;
+      this.#wake();
+    };
+    socket.on("data", this.#take).on("error", close).on("close", close);
+    socket.on("end", () => {
+      this.#ended = !wasReset(socket);
+      close();
+    });
+  }
+
+  upTo(mark: string): Promise<Buffer> {
+    return this.#until(() => {
+      const at = this.#held.indexOf(mark);
+      return at < 0 ? -1 : at + mark.length;
+    });
+  }
+
+  octets(count: number): Promise<Buffer> {
+    return this.#until(() => (this.#held.length >= count ? count : -1));
+  }
+
+  toEnd(): Promise<Buffer> {
+    return this.#until(() => (this.#ended ? this.#held.length : -1));
+  }
+
+  /** An answer with a Content-Length. */
+  async answer(): Promise<{ status: number; head: string; body: Buffer }> {
+    const head = (await this.upTo("\r\n\r\n")).toString("latin1");
+    const length = Number(/^content-length: (\d+)\r$/im.exec(head)?.[1] ?? 0);
+    const body = await this.octets(length);
+    return { status: Number(head.split(" ")[1]), head, body };
+  }
+
+  /** What has come and was not taken; the socket is the caller's again. */
+  rest(): Buffer {
+    this.#socket.off("data", this.#take);
+    return this.#held;
+  }
+
+  async #until(find: () => number): Promise<Buffer> {
     for (;;) {
       const count = find();
       if (count >= 0) {
-        const taken = held.subarray(0, count);
-        held = held.subarray(count);
+        const taken = this.#held.subarray(0, count);
+        this.#held = this.#held.subarray(count);
         return taken;
       }
-      if (over) throw new Failed("cut");
-      await new Promise<void>((resolve) => (wake = resolve));
+      if (this.#over) throw new Failed("cut");
+      await new Promise<void>((resolve) => (this.#wake = resolve));
     }
-  };
-  return {
-    upTo: (mark) =>
-      take(() => {
-        const at = held.indexOf(mark);
-        return at < 0 ? -1 : at + mark.length;
-      }),
-    toEnd: () => take(() => (ended ? held.length : -1)),
-    octets: (wanted) => take(() => (held.length >= wanted ? wanted : -1)),
-    rest() {
-      socket.off("data", data);
-      return held;
-    },
-  };
+  }
 }
