@@ -6,6 +6,7 @@ import { Connection } from "../../app/relay/connection.ts";
 import { createForward } from "../../app/relay/forward.ts";
 import { Lot } from "../../app/relay/lot.ts";
 import { nameServer } from "../../app/relay/naming.ts";
+import { checkSettings } from "../../app/relay/options.ts";
 import { Tunnel } from "../../app/relay/tunnel.ts";
 import { BodyReader } from "../../app/wire/body.ts";
 import { Malformed, headEnd, readAnswerHead } from "../../app/wire/head.ts";
@@ -15,21 +16,10 @@ import { cuts, piecesOf } from "./octets.ts";
 import { slowTarget } from "./target.ts";
 
 const OPTIONS = {
-  maxTunnels: 10,
-  maxTunnelsPerServer: 10,
-  maxWaiting: 10,
-  maxWaitingPerServer: 10,
-  holdSeconds: 0.000_001,
-  heartbeatSeconds: 20,
-  answerSeconds: 30,
-  parameter: "rendezvous",
-  baseDomain: undefined,
-  publicUrl: undefined,
+  ...checkSettings({ holdSeconds: 0.000_001 }),
   ownHosts: [],
-  trustProxy: 0,
-  cookieNaming: true,
   pseudonym: "rendezvous-fuzz",
-} as const;
+};
 const SILENT = pino({ level: "silent" });
 
 /** What the second visitor is to get, and nothing else. */
@@ -44,17 +34,24 @@ interface Scene {
 
 /** A visitor, and a hidden server that has parked two tunnels as an agent. */
 function scene(): Scene {
-  const lot = new Lot(OPTIONS);
+  const lot = new Lot(OPTIONS, { generationOf: () => 1 });
   const forward = createForward(lot, OPTIONS, SILENT);
   const tunnels = [new End(), new End()];
   for (const { link } of tunnels) {
-    const tunnel = new Tunnel(link, "pi", true, lot, OPTIONS);
+    const tunnel = new Tunnel(
+      link,
+      { id: "pi", generation: 1 },
+      true,
+      lot,
+      OPTIONS,
+    );
     lot.admit(tunnel);
     tunnel.release();
   }
   const visitor = new End();
   new Connection(
     visitor.link,
+    OPTIONS,
     (connection, request) => {
       const named = nameServer(request, OPTIONS);
       if (named.to !== "server") throw new Error("nobody is named");

@@ -2,6 +2,7 @@
 import { expect } from "chai";
 import fc from "fast-check";
 import { STATUS_CODES } from "node:http";
+import { checkSettings } from "../../app/relay/options.ts";
 import { Connection, type Server } from "../../app/relay/connection.ts";
 import { BodyReader } from "../../app/wire/body.ts";
 import {
@@ -130,7 +131,7 @@ class Reader {
 function visit(pieces: readonly Buffer[]): string[] {
   const reader = new Reader();
   const end = new End();
-  new Connection(end.link, reader.route, () => undefined);
+  new Connection(end.link, checkSettings({}), reader.route, () => undefined);
   end.come(...pieces).end();
   const refused = /HTTP\/1\.1 (\d+)/.exec(end.text)?.[1];
   end.destroy();
