@@ -1,6 +1,7 @@
 // The command lines of `rendezvous`. Every problem is reported at once, in a sentence that names its cure.
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { DEFAULT_PORT, readPortVariable, readVariables } from "./config.ts";
+import { GRANT, grantTypeOf, type GrantLimits } from "./grant.ts";
 import {
   ECHO_HOST,
   WAYS,
@@ -19,11 +20,17 @@ import {
   decode,
   nonEmpty,
   readCount,
+  readLink,
   readListenPlace,
+  readMethods,
+  readPath,
   readPlace,
+  readPorts,
   readService,
+  readSpan,
   readText,
   readUrl,
+  readVisit,
   shown,
   type Environment,
   type ServiceAddress,
@@ -53,6 +60,19 @@ export type Command =
       readonly ca: string | undefined;
       readonly verbose: boolean;
       readonly via: Way | undefined;
+      /** Only visitors with a grant may come in. */
+      readonly private: boolean;
+    }
+  | {
+      readonly command: "share";
+      /** Where visitors come in, without a grant. */
+      readonly visit: URL;
+      readonly id: string;
+      readonly secret: string;
+      readonly limits: GrantLimits;
+      /** Print the QR code also where nobody looks at a terminal. */
+      readonly qr: boolean;
+      readonly json: boolean;
     }
   | {
       readonly command: "dial";
@@ -62,6 +82,7 @@ export type Command =
       readonly via: Way | undefined;
       /** Serve a local port instead of stdin and stdout. */
       readonly listen: ServiceAddress | undefined;
+      readonly grant: string | undefined;
       readonly ca: string | undefined;
       readonly verbose: boolean;
     }
@@ -101,7 +122,9 @@ export function readCommand(
     case "park":
       return readPark(rest, environment);
     case "dial":
-      return readDial(rest);
+      return readDial(rest, environment);
+    case "share":
+      return readShare(rest, environment);
     case "doctor":
       return readDoctor(rest, environment);
     default:
@@ -163,6 +186,7 @@ function readPark(argv: readonly string[], environment: Environment): Command {
     tcp: { type: "string", multiple: true },
     verbose: { type: "boolean" },
     via: { type: "string" },
+    private: { type: "boolean" },
     help: { type: "boolean", short: "h" },
   });
   if (values["help"] === true) return { command: "help", topic: "park" };
@@ -231,11 +255,99 @@ function readPark(argv: readonly string[], environment: Environment): Command {
     ca,
     verbose: values["verbose"] === true,
     via,
+    private: values["private"] === true,
   };
 }
 
-function readDial(argv: readonly string[]): Command {
+function readShare(argv: readonly string[], environment: Environment): Command {
   const { values, positionals } = parse(argv, {
+    path: { type: "string" },
+    methods: { type: "string" },
+    ports: { type: "string" },
+    expires: { type: "string" },
+    uses: { type: "string" },
+    "secret-file": { type: "string" },
+    qr: { type: "boolean" },
+    json: { type: "boolean" },
+    help: { type: "boolean", short: "h" },
+  });
+  if (values["help"] === true) return { command: "help", topic: "share" };
+  const problems: string[] = [];
+  const [named, ...more] = positionals;
+  if (named === undefined || more.length > 0)
+    problems.push(
+      "Name the URL that visitors use, as `rendezvous issue` prints it: `rendezvous share 'https://relay.example.com/?rendezvous=ID'`.",
+    );
+  const place =
+    named === undefined
+      ? undefined
+      : readVisit(
+          named,
+          nonEmpty(environment["RENDEZVOUS_PARAMETER"]),
+          problems,
+        );
+  const secret =
+    place === undefined
+      ? undefined
+      : readSecretOf(place, text(values["secret-file"]), environment, problems);
+  const path = text(values["path"]);
+  const limits: GrantLimits = {
+    path: path === undefined ? undefined : readPath(path, problems),
+    methods: readMethods(text(values["methods"]), problems),
+    ports: readPorts(text(values["ports"]), problems),
+    uses:
+      values["uses"] === undefined
+        ? undefined
+        : readCount(text(values["uses"]), "--uses", 1, problems),
+    seconds: readSpan(text(values["expires"]), problems),
+  };
+  if (problems.length > 0 || place === undefined || secret === undefined)
+    throw new SettingsError(problems.join("\n"));
+  const visit = new URL(place.visit);
+  if (limits.path !== undefined && visit.pathname === "/")
+    visit.pathname = limits.path;
+  return {
+    command: "share",
+    visit,
+    id: place.id,
+    secret,
+    limits,
+    qr: values["qr"] === true,
+    json: values["json"] === true,
+  };
+}
+
+/** The secret of the id of a link, from where park takes it. */
+function readSecretOf(
+  { id, password }: { readonly id: string; readonly password: string },
+  givenFile: string | undefined,
+  environment: Environment,
+  problems: string[],
+): string | undefined {
+  const file = givenFile ?? nonEmpty(environment["RENDEZVOUS_SECRET_FILE"]);
+  if (file !== undefined) return readText(file, problems);
+  if (password !== "") return password;
+  const variable = nonEmpty(environment["RENDEZVOUS_URL"]);
+  const parked =
+    variable === undefined
+      ? undefined
+      : readUrl(variable, "RENDEZVOUS_URL", problems);
+  const owner = decode(parked?.username ?? "").toLowerCase();
+  if (owner !== "" && owner !== id)
+    problems.push(
+      `RENDEZVOUS_URL has the secret of ${shown(owner)}, and the link is for ${shown(id)}.`,
+    );
+  const secret = decode(parked?.password ?? "");
+  if (secret === "" && (variable === undefined || parked !== undefined))
+    problems.push(
+      `The secret of ${shown(id)} is missing. Name a file with --secret-file, or set RENDEZVOUS_URL as for \`rendezvous park\`.`,
+    );
+  return secret;
+}
+
+function readDial(argv: readonly string[], environment: Environment): Command {
+  const { values, positionals } = parse(argv, {
+    grant: { type: "string" },
     via: { type: "string" },
     listen: { type: "string" },
     ca: { type: "string" },
@@ -256,8 +368,21 @@ function readDial(argv: readonly string[]): Command {
     problems.push(
       "The id must be one DNS label: a-z, 0-9 and inner hyphens, at most 63 characters.",
     );
+  const link = url === undefined ? undefined : readLink(url, id);
   const relay =
-    url === undefined ? undefined : readUrl(url, "The relay", problems);
+    url === undefined
+      ? undefined
+      : (link?.relay ?? readUrl(url, "The relay", problems));
+  const given =
+    text(values["grant"]) ??
+    link?.grant ??
+    nonEmpty(environment["RENDEZVOUS_GRANT"]);
+  const grant =
+    given === undefined ? undefined : (readLink(given)?.grant ?? given);
+  if (grant !== undefined && grantTypeOf(grant) !== GRANT)
+    problems.push(
+      "The grant must be one that `rendezvous share` has made, or the link with it. Leave it out for a server that is open.",
+    );
   const via = readVia(values["via"], problems);
   const listen = text(values["listen"]);
   const place = listen === undefined ? undefined : readListenPlace(listen);
@@ -275,7 +400,17 @@ function readDial(argv: readonly string[]): Command {
   )
     throw new SettingsError(problems.join("\n"));
   const verbose = values["verbose"] === true;
-  return { command: "dial", relay, id, port, via, listen: place, ca, verbose };
+  return {
+    command: "dial",
+    relay,
+    id,
+    port,
+    via,
+    listen: place,
+    grant,
+    ca,
+    verbose,
+  };
 }
 
 /** The id in the long name of a hidden server, which a relay takes too; whatever else it is stays. */

@@ -179,6 +179,27 @@ const FAILURES = {
     permanent: true,
     proxyStatus: "proxy_loop_detected",
   },
+  grant_wanted: {
+    status: 401,
+    text: "This hidden server is private. Open the link that its owner has made for you, or send its grant as Authorization: Bearer GRANT.",
+    challenge: ["WWW-Authenticate", 'Bearer realm="rendezvous"'],
+    proxyStatus: "http_request_denied",
+  },
+  missing_grant: {
+    status: 407,
+    text: "This hidden server is private. Send the grant that its owner has made for you as Proxy-Authorization: Bearer GRANT.",
+    challenge: [
+      "Proxy-Authenticate",
+      'Bearer realm="rendezvous", Basic realm="rendezvous"',
+    ],
+    proxyStatus: "http_request_denied",
+  },
+  grant_refused: {
+    status: 403,
+    text: "This hidden server is private, and the grant does not allow this. Ask its owner for another one.",
+    permanent: true,
+    proxyStatus: "http_request_denied",
+  },
   // Parking.
   bad_token: {
     status: 401,

@@ -26,6 +26,9 @@ export function readHeartbeat(value: unknown): number | undefined {
 
 /** Marks the relay's own request for a TCP stream in a tunnel; a visitor's is taken away. */
 export const DIAL_FIELD = "Rendezvous-Dial";
+/** Sent by who parks: only visitors with a grant may have this tunnel. A relay that understands says so in its answer. */
+export const PRIVATE_FIELD = "Rendezvous-Private";
+export const PRIVATE = "?1";
 /** In an agent's refusal: the code of the failure. */
 export const FAILURE_FIELD = "Rendezvous-Failure";
 
@@ -103,6 +106,11 @@ export function deriveKey(
   return createHmac("sha256", relaySecret)
     .update(`rendezvous/v1/${id}${suffix}`)
     .digest();
+}
+
+/** The key of an id's grants, so that neither they nor parking tokens can stand for the other. */
+export function deriveGrantKey(key: Uint8Array): Buffer {
+  return createHmac("sha256", key).update("rendezvous/v1/grant").digest();
 }
 
 /** The form in which a secret is handed out: base32 (RFC 4648) without padding. */

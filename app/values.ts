@@ -1,6 +1,7 @@
 // Single values as people write them: read, or refused in a sentence that names the value and the cure.
 import { readFileSync } from "node:fs";
-import { readPort } from "./protocol.ts";
+import { GRANT_PARAMETER, isPlainPath } from "./grant.ts";
+import { DEFAULT_PARAMETER, isId, readPort } from "./protocol.ts";
 import { SettingsError } from "./relay/options.ts";
 
 /** Variables by their names. */
@@ -44,6 +45,127 @@ export function readUrl(
     return undefined;
   }
   return url;
+}
+
+/** Where visitors of an id come in, and the password of such a URL where it is one that parks. */
+export interface VisitPlace {
+  readonly visit: URL;
+  readonly id: string;
+  readonly password: string;
+}
+
+/** The URL that `issue` prints for visitors, with a path of their own; or the one that parks. */
+export function readVisit(
+  value: string,
+  parameter = DEFAULT_PARAMETER,
+  problems: string[],
+): VisitPlace | undefined {
+  const visit = URL.canParse(value) ? new URL(value) : undefined;
+  if (visit?.protocol !== "https:" && visit?.protocol !== "http:") {
+    problems.push(
+      `The URL must be one that visitors use, like https://relay.example.com/?rendezvous=ID, got ${shown(value)}.`,
+    );
+    return undefined;
+  }
+  const owner = decode(visit.username).toLowerCase();
+  const password = decode(visit.password);
+  visit.username = visit.password = visit.hash = "";
+  visit.searchParams.delete(GRANT_PARAMETER);
+  const named = visit.searchParams.get(parameter)?.toLowerCase();
+  if (named === undefined && owner !== "")
+    visit.searchParams.set(parameter, owner);
+  // Below BASE_DOMAIN the first label is the id.
+  const label = /^([^.]+)\.[^.]*[a-z]/i.exec(visit.hostname)?.[1];
+  const id = named ?? (owner === "" ? label : owner);
+  if (id === undefined || !isId(id)) {
+    problems.push(
+      `The URL must name the id, like https://relay.example.com/?${parameter}=ID or https://ID.example.com, got ${shown(value)}.`,
+    );
+    return undefined;
+  }
+  return { visit, id, password };
+}
+
+/** A link with a grant, as `share` prints it: the relay that it leads to, and the grant. Undefined for any other text. */
+export function readLink(
+  value: string,
+  id?: string,
+): { readonly relay: URL; readonly grant: string } | undefined {
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  const grant = url?.searchParams.get(GRANT_PARAMETER) ?? "";
+  if (url === undefined || !/^https?:$/.test(url.protocol) || grant === "")
+    return undefined;
+  const relay = new URL(url.origin);
+  // Below BASE_DOMAIN every request is the hidden server's.
+  if (id !== undefined && relay.hostname.startsWith(`${id.toLowerCase()}.`))
+    relay.hostname = relay.hostname.slice(id.length + 1);
+  return { relay, grant };
+}
+
+/** A path that every server reads in the same way, as it is on the wire. */
+export function readPath(
+  value: string,
+  problems: string[],
+): string | undefined {
+  const path =
+    value.startsWith("/") && !/[?#\\]/.test(value)
+      ? new URL(`http://x${value}`).pathname
+      : "";
+  // What URL takes together was not plain before.
+  const isPlain = isPlainPath(path) && !/\/\.{1,2}(\/|$)/.test(value);
+  if (isPlain) return path;
+  problems.push(
+    `--path must be a path like /photos/, that can be read in one way only, got ${shown(value)}.`,
+  );
+  return undefined;
+}
+
+/** `GET,HEAD` */
+export function readMethods(
+  value: string | undefined,
+  problems: string[],
+): string[] | undefined {
+  const methods = value?.toUpperCase().split(",");
+  if (methods?.every((method) => /^[A-Z][A-Z-]{0,63}$/.test(method)) !== false)
+    return methods;
+  problems.push(
+    `--methods must be a list like GET,HEAD, got ${shown(value ?? "")}.`,
+  );
+  return undefined;
+}
+
+/** `22,5432` */
+export function readPorts(
+  value: string | undefined,
+  problems: string[],
+): number[] | undefined {
+  const ports = value?.split(",").map(readPort);
+  const good = ports?.filter((port) => port !== undefined);
+  if (good?.length !== ports?.length)
+    problems.push(
+      `--ports must be a list like 22,5432, got ${shown(value ?? "")}.`,
+    );
+  return good;
+}
+
+const SECONDS_OF = { s: 1, m: 60, h: 60 * 60, d: 24 * 60 * 60 } as const;
+const DAY_SECONDS = SECONDS_OF.d;
+const MAX_SPAN_SECONDS = 365 * DAY_SECONDS;
+
+/** How long from now, in seconds: `30s`, `10m`, `2h`, `7d`. A day where nobody says. */
+export function readSpan(
+  value: string | undefined,
+  problems: string[],
+): number {
+  if (value === undefined) return DAY_SECONDS;
+  const [, count = "0", unit = "s"] =
+    /^([1-9]\d{0,7})([smhd])$/.exec(value) ?? [];
+  const seconds = Number(count) * SECONDS_OF[unit as keyof typeof SECONDS_OF];
+  if (seconds > 0 && seconds <= MAX_SPAN_SECONDS) return seconds;
+  problems.push(
+    `--expires must be like 30s, 10m, 2h or 7d, and a year at most, got ${shown(value)}. Leave it out for a day.`,
+  );
+  return DAY_SECONDS;
 }
 
 /** Where the local HTTP service listens: a port, host:port, or http://host:port. */

@@ -27,6 +27,8 @@ export interface ParkOptions {
   readonly ca?: string | undefined;
   /** The one way to park; left out, the best that gets through. */
   readonly via?: Way | undefined;
+  /** Only visitors with a grant may come in; `rendezvous share` makes grants. */
+  readonly private?: boolean | undefined;
   /** TCP services that visitors may reach, by the port that they name. Port 80 is the HTTP target unless it is here; without an HTTP target, what is here takes HTTP visits too. */
   readonly tcp?: ReadonlyMap<number, ServiceAddress> | undefined;
   /** Sees what passes on claimed tunnels; only for a service that is dialled. */
@@ -60,12 +62,22 @@ export function checkOptions(target: Target, options: ParkOptions): Checked {
     throw new RangeError(
       "The id must be one DNS label: a-z, 0-9 and inner hyphens, at most 63 characters.",
     );
+  const isPrivate: unknown = options.private ?? false;
+  // A server that is open by a slip of the pen would be worse than one that does not start.
+  if (typeof isPrivate !== "boolean")
+    throw new RangeError(
+      "private must be true or false. Leave it out for a server that is open to all visitors.",
+    );
   return {
     http,
     tcp: options.tcp ?? new Map<number, ServiceAddress>(),
     tap: options.tap,
     relay: { url, ca: options.ca },
-    identity: { id, key: decodeSecret(options.secret ?? decode(url.password)) },
+    identity: {
+      id,
+      key: decodeSecret(options.secret ?? decode(url.password)),
+      isPrivate,
+    },
     ways: checkWays(options.via),
     spare: positive("spare", options.spare ?? 4),
     max: positive("max", options.max ?? 64),

@@ -19,7 +19,7 @@ export function createProof(
   id: string,
   secret: string,
 ): (way: Way, relay: Address, proving: Proving) => Promise<void> {
-  const identity = { id, key: decodeSecret(secret) };
+  const identity = { id, key: decodeSecret(secret), isPrivate: false };
   return (way, relay, proving) => provePark(way, relay, identity, proving);
 }
 

@@ -8,6 +8,8 @@ import {
   HEARTBEAT_FIELD,
   PARK_PATH,
   PARK_SCHEME,
+  PRIVATE,
+  PRIVATE_FIELD,
   PTTH,
   VISIT_FIELD,
   isVerdict,
@@ -37,6 +39,8 @@ const DEFAULT_HEARTBEAT_SECONDS = 20;
 export interface Identity {
   readonly id: string;
   readonly key: Uint8Array;
+  /** Only visitors with a grant are to come in. */
+  readonly isPrivate: boolean;
 }
 
 /** A tunnel that the relay has taken. */
@@ -78,15 +82,25 @@ export class ParkError extends Error {
 export async function parkOnce(
   way: Way,
   relay: Address,
-  { id, key }: Identity,
+  { id, key, isPrivate }: Identity,
   version: string,
   signal: AbortSignal,
 ): Promise<ParkedTunnel> {
   const token = await makeToken(id, key);
-  const headers = { Authorization: `Bearer ${token}`, [AGENT_FIELD]: version };
+  const headers = {
+    Authorization: `Bearer ${token}`,
+    [AGENT_FIELD]: version,
+    ...(isPrivate ? { [PRIVATE_FIELD]: PRIVATE } : {}),
+  };
   const patience = { milliseconds: PARK_MILLISECONDS, signal };
   try {
     const { fields, ...parked } = await go(way, relay, id, headers, patience);
+    if (isPrivate && fields[PRIVATE_FIELD.toLowerCase()] !== PRIVATE) {
+      parked.link.destroy();
+      throw new ParkError(
+        "the relay knows no private servers, and would let everybody in",
+      );
+    }
     return { ...parked, ...readWelcome(fields, relay.url, id) };
   } catch (error) {
     if (signal.aborted) throw new ParkError("parking was stopped");

@@ -116,6 +116,10 @@ function report({ id, port, relay }: DialCommand, error: unknown): number {
   complain(
     `${id}:${String(port)} cannot be reached: ${error.message.replace(/\.$/, "")}${code}.`,
   );
+  if (error.code?.includes("grant") === true)
+    complain(
+      "Ask its owner for a link (`rendezvous share` makes one), and set RENDEZVOUS_GRANT to it.",
+    );
   // The relay's own word needs no more.
   if (error.code === undefined)
     complain(`\`rendezvous doctor ${relay.origin}\` tells more.`);

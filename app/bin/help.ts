@@ -10,10 +10,11 @@ const HELP: Readonly<Record<string, string>> = {
 
     rendezvous issue ID --relay https://relay.example.com        make the secret of an id
     rendezvous park https://ID:SECRET@relay.example.com 8080     serve localhost:8080 through the relay
+    rendezvous share https://relay.example.com/?rendezvous=ID    a link that lets into a private server
     rendezvous dial https://relay.example.com ID 22              stdin and stdout to port 22 of ID, for ssh and scripts
     rendezvous doctor https://relay.example.com                  what gets through to the relay
 
-\`rendezvous help issue\`, \`help park\`, \`help dial\` and \`help doctor\` say more.`,
+\`rendezvous help issue\`, \`help park\`, \`help share\`, \`help dial\` and \`help doctor\` say more.`,
 
   issue: `rendezvous issue ID [--relay URL] [--json]
 
@@ -35,6 +36,7 @@ Serves a local HTTP service through the relay until it is stopped. SERVICE is a 
     --tcp PORT[=HOST:PORT]
                          offer a TCP service too, or instead of SERVICE; may be given several times:
                          --tcp 22, --tcp 5432=db.lan:5432; without SERVICE, --tcp 80 takes HTTP visits
+    --private            let in only visitors with a grant, as \`rendezvous share\` makes it
     --secret-file FILE   read the secret here instead of from the URL (or RENDEZVOUS_SECRET_FILE)
     --spare N            idle tunnels to keep parked (4)
     --max N              tunnels in all (64)
@@ -45,6 +47,26 @@ Serves a local HTTP service through the relay until it is stopped. SERVICE is a 
 HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured: a proxy that lets CONNECT through is enough.
 \`rendezvous doctor\` tells what gets through to a relay.`,
 
+  share: `rendezvous share URL [options]
+
+    rendezvous share 'https://relay.example.com/?rendezvous=pi' --path /photos/ --methods GET,HEAD --expires 2h --secret-file pi.secret
+    RENDEZVOUS_URL=https://pi:SECRET@relay.example.com rendezvous share 'https://relay.example.com/?rendezvous=pi' --ports 22
+
+Makes a link that lets whoever has it into a server that parks with --private. Asks nobody: the id's secret is enough.
+URL is the visitor's, as \`rendezvous issue\` prints it. The secret comes from where park takes it, or from .env.
+Without --path, --methods and --ports the link allows everything; with some of them, nothing else.
+
+    --path PATH          HTTP: this path and what is below it
+    --methods LIST       HTTP: these methods, like GET,HEAD
+    --ports LIST         TCP: these ports, like 22,5432; 80 is the web server, past --path and --methods
+    --expires SPAN       30s, 10m, 2h or 7d, a year at most (24h)
+    --uses N             so many openings; a browser that has opened it may go on
+    --secret-file FILE   read the secret here (or RENDEZVOUS_SECRET_FILE)
+    --qr                 the QR code even if the output is no terminal
+    --json               {"link","grant","id","until",...} on one line
+
+A link ends by itself, or with the secret: REVOKED at the relay. Exit codes: 0 made, 2 wrong usage.`,
+
   dial: `rendezvous dial RELAY ID PORT [options]
 
     ssh -o ProxyCommand='rendezvous dial https://relay.example.com %h %p' user@pi
@@ -53,6 +75,7 @@ HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured: a proxy that lets CONNECT thr
 Reaches a TCP port that the agent of ID offers: over stdin and stdout, or on a local port for many connections.
 
     --listen [HOST:]PORT listen there, and dial for each connection; port 0 is any free one
+    --grant GRANT        for a private server: a grant, or the link with it (or RENDEZVOUS_GRANT, or the link instead of RELAY)
     --via WAY            connect, upgrade or websocket (default: the best that gets through)
     --ca FILE            trust the certificates in this PEM file
     --verbose            say by which way, and why by no better one

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The program for everybody but the relay: issue | park | dial | doctor.
+// The program for everybody but the relay: issue | park | share | dial | doctor.
 import { existsSync } from "node:fs";
 import process from "node:process";
 import { park } from "../agent/agent.ts";
@@ -13,6 +13,7 @@ import { runDial } from "./dial.ts";
 import { runDoctor } from "./doctor.ts";
 import { help } from "./help.ts";
 import { complain, say } from "./print.ts";
+import { runShare } from "./share.ts";
 
 /** How long the same trouble is not told again. */
 const TOLD_MILLISECONDS = 60 * 1000;
@@ -27,7 +28,8 @@ type ParkCommand = Extract<Command, { command: "park" }>;
 function main(): void {
   try {
     // Where the relay's settings are, its secret is.
-    if (process.argv[2] === "issue" && existsSync(".env"))
+    const [, , name = ""] = process.argv;
+    if (["issue", "share"].includes(name) && existsSync(".env"))
       process.loadEnvFile();
     run(readCommand(process.argv.slice(2), process.env));
   } catch (error) {
@@ -51,6 +53,9 @@ function run(command: Command): void {
       break;
     case "park":
       runPark(command);
+      break;
+    case "share":
+      runShare(command);
       break;
     case "dial":
       runDial(command);
@@ -98,6 +103,7 @@ function runPark(command: ParkCommand): void {
     via,
     tcp,
     tap,
+    private: command.private,
   });
   agent.on("way", (way, tried) => {
     const why = tried.size === 0 ? "" : ` (${list(tried)})`;
@@ -108,6 +114,8 @@ function runPark(command: ParkCommand): void {
   agent.on("up", (visit) => {
     told = { reason: "", at: 0 };
     for (const line of upLines(id, visit, command)) say(line);
+    if (command.private)
+      say(`${id} is private: \`rendezvous share '${visit.href}'\` lets in.`);
   });
   let hinted = false;
   agent.on("trouble", (reason, seconds) => {

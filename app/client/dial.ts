@@ -30,6 +30,8 @@ export interface DialOptions {
   readonly port: number;
   /** The one way to go; left out, the best that gets through. */
   readonly via?: Way | undefined;
+  /** For a private server: what its owner has made with `rendezvous share`. */
+  readonly grant?: string | undefined;
   /** Certificates to trust instead of the well-known ones, in PEM. */
   readonly ca?: string | undefined;
   /** Gives the search for a way up. The stream, once it is there, is the caller's to destroy. */
@@ -58,10 +60,10 @@ export interface Led {
 
 /** The same as dial(), as a pipe. */
 export async function reach(options: DialOptions): Promise<Led> {
-  const { relay, host, port, via, signal } = checkOptions(options);
+  const { relay, host, port, grant, via, signal } = checkOptions(options);
   signal?.throwIfAborted();
   const go = async (way: Way, at = relay, until = signal): Promise<Led> => {
-    const to = { relay: at, host, port };
+    const to = { relay: at, host, port, grant };
     const { pipe, heartbeatSeconds = HEARTBEAT_SECONDS } = await goBy(
       way,
       to,
@@ -166,7 +168,7 @@ interface Checked extends Destination {
 function checkOptions(options: unknown): Checked {
   if (!isGiven(options))
     throw new RangeError("dial() needs options: dial({ relay, id, port }).");
-  const { relay, id, port, via, ca, signal } = options;
+  const { relay, id, port, via, grant, ca, signal } = options;
   const url = toUrl(relay);
   if (url?.protocol !== "https:" && url?.protocol !== "http:")
     throw new RangeError(
@@ -185,6 +187,10 @@ function checkOptions(options: unknown): Checked {
     throw new RangeError(
       `via must be one of ${WAYS.join(", ")}, got ${shown(via)}. Leave it out for the best that gets through.`,
     );
+  if (grant !== undefined && typeof grant !== "string")
+    throw new RangeError(
+      "grant must be a text as `rendezvous share` makes it. Leave it out for a server that is open.",
+    );
   if (ca !== undefined && typeof ca !== "string")
     throw new RangeError(
       "ca must be a text of certificates in PEM. Leave it out for the well-known ones.",
@@ -197,6 +203,7 @@ function checkOptions(options: unknown): Checked {
     relay: { url, ca },
     host: id.toLowerCase(),
     port,
+    grant,
     via: way,
     signal,
   };

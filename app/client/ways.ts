@@ -29,6 +29,8 @@ export interface Destination {
   /** An id, or the name of the relay's echo. */
   readonly host: string;
   readonly port: number;
+  /** What lets its sender in where the server is private. */
+  readonly grant?: string | undefined;
 }
 
 /** A way did not lead there. With a `code` the relay itself has said no. */
@@ -92,20 +94,22 @@ export async function goBy(
 }
 
 async function byConnect(
-  { relay, host, port }: Destination,
+  { relay, host, port, grant }: Destination,
   patience: Patience,
 ): Promise<Reached> {
   const path = `${host}:${String(port)}`;
-  const request = { method: "CONNECT", path, headers: { Host: path } } as const;
+  const headers = { Host: path, ...loginWith(grant) };
+  const request = { method: "CONNECT", path, headers } as const;
   const { link, early } = await ask(relay, request, patience);
   return { pipe: primed(link, link, early) };
 }
 
 async function byUpgrade(
-  { relay, host, port }: Destination,
+  { relay, host, port, grant }: Destination,
   patience: Patience,
 ): Promise<Reached> {
   const headers = {
+    ...loginWith(grant),
     Connection: "Upgrade",
     Upgrade: CONNECT_TCP,
     "Capsule-Protocol": "?1",
@@ -119,15 +123,21 @@ async function byUpgrade(
 }
 
 async function byWebSocket(
-  { relay, host, port }: Destination,
+  { relay, host, port, grant }: Destination,
   patience: Patience,
 ): Promise<Reached> {
   const path = connectTcpPath(host, port);
-  const request = { path, headers: {}, protocol: CONNECT_TCP };
+  const headers = loginWith(grant);
+  const request = { path, headers, protocol: CONNECT_TCP };
   const { socket } = await openWebSocket(relay, request, patience);
   const pipe = new WebSocketPipe(socket, UNOWNED, Infinity);
   pipe.pause();
   return { pipe };
+}
+
+/** Routers delete Proxy-Authorization, and a proxy on the way would take it for its own. */
+function loginWith(grant: string | undefined): Record<string, string> {
+  return grant === undefined ? {} : { Authorization: `Bearer ${grant}` };
 }
 
 async function ask(

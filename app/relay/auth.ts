@@ -57,6 +57,14 @@ export class Auth {
     this.#revocations = new Revocations(revoked);
   }
 
+  /** The secret of an id that holds now; undefined for one that is revoked. */
+  keyOf(id: string): Buffer | undefined {
+    const generation = this.generationOf(id);
+    return generation === undefined
+      ? undefined
+      : deriveKey(this.#relaySecret, id, generation);
+  }
+
   /** Whether `token`, sent from `address`, parks a tunnel for `id` now. Undefined is yes; anything else says why not. */
   async refuse(
     id: string,
@@ -64,7 +72,8 @@ export class Auth {
     address: string,
   ): Promise<FailureCode | undefined> {
     const generation = this.generationOf(id);
-    if (generation === undefined) return "revoked";
+    const key = this.keyOf(id);
+    if (generation === undefined || key === undefined) return "revoked";
     const isTotp = /^\d{6,8}$/.test(token);
     const now = performance.now();
     const there = network(address);
@@ -76,7 +85,6 @@ export class Auth {
       (isTotp && (isTroubled || this.#byCode.blocks(id, now)))
     )
       return "too_many_failures";
-    const key = deriveKey(this.#relaySecret, id, generation);
     const good = isTotp
       ? this.#takeTotp(id, key, token, address)
       : await this.#takeJwt(id, key, token);

@@ -29,6 +29,7 @@ import { Ask } from "./ask.ts";
 import type { Connection, Server } from "./connection.ts";
 import type { Echoes } from "./echo.ts";
 import { clientOf, requestIdOf, type TrustOptions } from "./client.ts";
+import type { Denial, Visa } from "./grants.ts";
 import type { Client } from "./heads.ts";
 import type { Lot, Waiter } from "./lot.ts";
 import { hostToId } from "./naming.ts";
@@ -56,9 +57,9 @@ interface Wanted {
 
 export interface Dial {
   /** A CONNECT whose target is ID:PORT. */
-  connect(connection: Connection, request: RequestHead): void;
+  connect(connection: Connection, request: RequestHead, visa: Visa): void;
   /** A request below the connect-tcp template's path. */
-  upgrade(connection: Connection, request: RequestHead): void;
+  upgrade(connection: Connection, request: RequestHead, visa: Visa): void;
 }
 
 /** Makes the door. */
@@ -73,18 +74,21 @@ export function createDial(
   const begin = (
     connection: Connection,
     request: RequestHead,
+    visa: Visa,
     wanted: Wanted | FailureCode,
   ): void => {
-    const visit = new TcpVisit(connection, request, around);
+    const visit = new TcpVisit(connection, request, visa, around);
     if (typeof wanted === "string") visit.refuse(wanted);
     else visit.begin(wanted);
   };
   return {
-    connect(connection, request) {
-      begin(connection, request, readAuthority(request, options.baseDomain));
+    connect(connection, request, visa) {
+      const wanted = readAuthority(request, options.baseDomain);
+      begin(connection, request, visa, wanted);
     },
-    upgrade(connection, request) {
-      begin(connection, request, readUpgrade(request, options.baseDomain));
+    upgrade(connection, request, visa) {
+      const wanted = readUpgrade(request, options.baseDomain);
+      begin(connection, request, visa, wanted);
     },
   };
 }
@@ -148,6 +152,7 @@ interface Surroundings {
 class TcpVisit implements Waiter, Server {
   readonly #connection: Connection;
   readonly #request: RequestHead;
+  readonly #visa: Visa;
   readonly #around: Surroundings;
   readonly #client: Client;
   #wanted: Wanted = { form: "connect", id: "", port: 0 };
@@ -161,10 +166,12 @@ class TcpVisit implements Waiter, Server {
   constructor(
     connection: Connection,
     request: RequestHead,
+    visa: Visa,
     around: Surroundings,
   ) {
     this.#connection = connection;
     this.#request = request;
+    this.#visa = visa;
     this.#around = around;
     this.#client = clientOf(request, connection.link, around.options);
     this.network = network(this.#client.address);
@@ -184,6 +191,10 @@ class TcpVisit implements Waiter, Server {
       this.#connection.link.write("HTTP/1.1 100 Continue\r\n\r\n");
     if (wanted.id === ECHO_HOST) this.#echo();
     else this.#attempt();
+  }
+
+  enters(): boolean {
+    return this.#passes(this.#visa.enter(this.#wanted));
   }
 
   serve(tunnel: Tunnel): void {
@@ -257,6 +268,19 @@ class TcpVisit implements Waiter, Server {
     this.refuse("no_answer");
   }
 
+  /** Refuses whoever may not come in. */
+  #passes(denial: Denial | undefined): boolean {
+    if (denial === undefined) return true;
+    const { code, detail } = denial;
+    const isProxied = this.#wanted.form === "connect";
+    // A proxy's own word for it (RFC 9110 15.5.8).
+    this.refuse(
+      code === "grant_wanted" && isProxied ? "missing_grant" : code,
+      detail,
+    );
+    return false;
+  }
+
   /** Nobody is asked: the relay itself is the service. */
   #echo(): void {
     this.#accept((visitor) => {
@@ -269,8 +293,11 @@ class TcpVisit implements Waiter, Server {
     const { id } = this.#wanted;
     this.#attempts++;
     this.#ask = undefined;
+    const isPrivate = lot.isPrivate(id);
+    if (isPrivate && !this.#passes(this.#visa.refuses(this.#wanted))) return;
     const tunnel = lot.claimFresh(id, this);
     if (tunnel !== undefined) {
+      if (isPrivate) this.#visa.enter(this.#wanted);
       this.serve(tunnel);
       return;
     }

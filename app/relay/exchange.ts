@@ -65,6 +65,8 @@ export interface ExchangeParts {
   readonly head: string;
   readonly carrier: Carrier;
   readonly cookie: string | undefined;
+  /** The visitor's address is a secret. */
+  readonly isSecret?: boolean;
   readonly options: ExchangeOptions;
   readonly events: ExchangeEvents;
 }
@@ -285,7 +287,8 @@ export class Exchange implements Receiver, Server {
 
   /** The final answer's head, and what came of its body in the same piece. */
   #begin(answer: AnswerHead, octets: Buffer): void {
-    const { connection, request, carrier, options, cookie } = this.#parts;
+    const { connection, request, carrier, options, cookie, isSecret } =
+      this.#parts;
     const { minor } = request;
     // HTTP/1.0 has no chunks: its visitors get the data as such, up to the end of the connection.
     if (minor === 0 && answer.framing === "chunked") this.#plain = [];
@@ -304,7 +307,7 @@ export class Exchange implements Receiver, Server {
     this.#phase = "body";
     const head = answerHead(
       answer,
-      { minor, persistent: this.#persistent, cookie },
+      { minor, persistent: this.#persistent, cookie, isSecret },
       options,
     );
     if (!this.#visitor.writeJoined(head, first)) this.#tunnel.pause();

@@ -3,6 +3,7 @@
 import { randomUUID } from "node:crypto";
 import type { Logger } from "pino";
 import type { FailureCode } from "../errors.ts";
+import type { Wanted } from "../grant.ts";
 import { fieldOf, type RequestHead } from "../wire/head.ts";
 import type { Spliced } from "../wire/splice.ts";
 import type { Connection, Server } from "./connection.ts";
@@ -12,6 +13,7 @@ import {
   type ExchangeEvents,
   type ExchangeOptions,
 } from "./exchange.ts";
+import type { Visa } from "./grants.ts";
 import { requestHead, type Client } from "./heads.ts";
 import type { Lot, Waiter } from "./lot.ts";
 import type { NamedServer } from "./naming.ts";
@@ -22,19 +24,22 @@ import type { Tunnel } from "./tunnel.ts";
 const SAFE_METHODS = new Set(["GET", "HEAD", "OPTIONS"]);
 const MAX_ATTEMPTS = 2;
 
+const NO_REFERRER = ["Referrer-Policy", "no-referrer"];
+
 export interface ForwardOptions extends TrustOptions, ExchangeOptions {
   readonly parameter: string;
   readonly cookieNaming: boolean;
 }
 
-/** Makes the door; `named` is what naming found in `request`. */
+/** Makes the door; `named` is what naming found in `request`, and `visa` what grants it showed. */
 export function createForward(lot: Lot, options: ForwardOptions, log: Logger) {
   return function forward(
     connection: Connection,
     request: RequestHead,
     named: NamedServer,
+    visa: Visa,
   ): void {
-    new Visit(connection, request, named, { lot, options, log }).begin();
+    new Visit(connection, request, named, visa, { lot, options, log }).begin();
   };
 }
 
@@ -49,6 +54,8 @@ class Visit implements Waiter, Server, ExchangeEvents {
   readonly #connection: Connection;
   readonly #request: RequestHead;
   readonly #named: NamedServer;
+  readonly #visa: Visa;
+  readonly #wanted: Wanted;
   readonly #around: Surroundings;
   readonly #client: Client;
   readonly needsFresh = false;
@@ -62,11 +69,15 @@ class Visit implements Waiter, Server, ExchangeEvents {
     connection: Connection,
     request: RequestHead,
     named: NamedServer,
+    visa: Visa,
     around: Surroundings,
   ) {
     this.#connection = connection;
     this.#request = request;
     this.#named = named;
+    this.#visa = visa;
+    const { id, target } = named;
+    this.#wanted = { id, method: request.method, target };
     this.#around = around;
     this.#client = clientOf(request, connection.link, around.options);
     this.network = network(this.#client.address);
@@ -78,8 +89,14 @@ class Visit implements Waiter, Server, ExchangeEvents {
     const code = this.#hasBeenHere
       ? "loop"
       : lot.refusesVisit(this.#named.id, this.isStream);
-    if (code === undefined) this.#attempt();
-    else this.refuse(code);
+    if (code !== undefined) this.refuse(code);
+    else if (!this.#opensLink()) this.#attempt();
+  }
+
+  enters(): boolean {
+    const denial = this.#visa.enter(this.#wanted);
+    if (denial !== undefined) this.refuse(denial.code, denial.detail);
+    return denial === undefined;
   }
 
   serve(tunnel: Tunnel): void {
@@ -98,6 +115,7 @@ class Visit implements Waiter, Server, ExchangeEvents {
       ),
       carrier: tunnel,
       cookie: this.#cookie(),
+      isSecret: this.#visa.inQuery,
       options,
       events: this,
     }).start();
@@ -114,7 +132,8 @@ class Visit implements Waiter, Server, ExchangeEvents {
     );
     const wayOut =
       by === "cookie" ? { href: "/-/leave", text: `Leave ${id}` } : undefined;
-    this.#connection.refuse(code, { detail, requestId, wayOut });
+    const fields = this.#visa.inQuery ? NO_REFERRER : [];
+    this.#connection.refuse(code, { detail, requestId, wayOut, fields });
   }
 
   /** The tunnel died before the first octet of an answer, and no octet of a body is lost. */
@@ -152,9 +171,16 @@ class Visit implements Waiter, Server, ExchangeEvents {
   #attempt(): void {
     const { lot } = this.#around;
     this.#attempts++;
+    const isPrivate = lot.isPrivate(this.#named.id);
+    const denial = isPrivate ? this.#visa.refuses(this.#wanted) : undefined;
+    if (denial !== undefined) {
+      this.refuse(denial.code, denial.detail);
+      return;
+    }
     const repeatable = this.#attempts === 1 && this.#isSafe;
     const tunnel = lot.claim(this.#named.id, repeatable, this);
     if (tunnel !== undefined) {
+      if (isPrivate) this.#visa.enter(this.#wanted);
       this.serve(tunnel);
       return;
     }
@@ -181,6 +207,26 @@ class Visit implements Waiter, Server, ExchangeEvents {
     return SAFE_METHODS.has(this.#request.method);
   }
 
+  /** A browser that opens a link keeps its grant in a cookie, and goes on by an address without it. */
+  #opensLink(): boolean {
+    const { target, method, upgrade } = this.#request;
+    if (!this.#visa.inQuery || method !== "GET" || upgrade !== undefined)
+      return false;
+    // That would lead to another host.
+    if (!this.#isNavigation || /^\/[/\\]/.test(target)) return false;
+    const secure = this.#client.proto === "https";
+    const opened = this.#visa.open(this.#wanted, secure);
+    if (opened === undefined) return false;
+    const { cookie } = opened;
+    const fields = [
+      ...["Location", printable(target), "Content-Length", "0"],
+      ...["Cache-Control", "no-store", ...NO_REFERRER],
+      ...(cookie === undefined ? [] : ["Set-Cookie", cookie]),
+    ];
+    this.#connection.answer(303, fields, "");
+    return true;
+  }
+
   /** A browser that was led here by the query finds the page's own links by this cookie. */
   #cookie(): string | undefined {
     const { options } = this.#around;
@@ -201,4 +247,12 @@ class Visit implements Waiter, Server, ExchangeEvents {
       fieldOf(this.#request.fields, "accept") ?? "",
     );
   }
+}
+
+/** A target with its octets beyond ASCII percent-encoded. */
+function printable(target: string): string {
+  return target.replaceAll(
+    /[^\x21-\x7e]/g,
+    (octet) => `%${octet.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
 }

@@ -6,6 +6,7 @@ import type { Auth } from "./auth.ts";
 import { clientOf } from "./client.ts";
 import type { Connection } from "./connection.ts";
 import { CookieLine } from "./cookieline.ts";
+import type { Visa } from "./grants.ts";
 import type { Client } from "./heads.ts";
 import type { Lot } from "./lot.ts";
 import { Meetings } from "./meetings.ts";
@@ -67,8 +68,9 @@ export class Generic {
     connection: Connection,
     request: RequestHead,
     target: string,
+    visa: Visa,
   ): Promise<void> {
-    await this.#registry.serve(connection, request, target);
+    await this.#registry.serve(connection, request, target, visa);
   }
 
   /** A CONNECT to the relay's own authority: what follows the 200 is a cookie line. */

@@ -1,6 +1,7 @@
 // What the relay changes in a head that passes through: hop-by-hop fields go, Via and Forwarded come, all else stays as it was (RFC 9110 7.6).
 import { DIAL_FIELD, PING_FIELD } from "../protocol.ts";
 import { readList, type AnswerHead, type RequestHead } from "../wire/head.ts";
+import { cookiePrefix } from "./grants.ts";
 import type { NamedServer } from "./naming.ts";
 import { withoutCookie } from "./naming.ts";
 
@@ -90,6 +91,8 @@ interface AnswerExtras {
   readonly persistent: boolean;
   /** A Set-Cookie that lets a browser find the server again. */
   readonly cookie?: string | undefined;
+  /** The visitor's address is a secret, which his browser is not to tell the next server. */
+  readonly isSecret?: boolean | undefined;
 }
 
 /** The head of an answer as the visitor is to see it. */
@@ -125,6 +128,7 @@ export function answerHead(
   }
   head += `Via: 1.${String(answer.minor)} ${options.pseudonym}\r\n`;
   if (extras.cookie !== undefined) head += `Set-Cookie: ${extras.cookie}\r\n`;
+  if (extras.isSecret === true) head += "Referrer-Policy: no-referrer\r\n";
   if (answer.framing === "chunked" && extras.minor === 1)
     head += "Transfer-Encoding: chunked\r\n";
   if (answer.status === 101)
@@ -141,11 +145,11 @@ export function answerHead(
     : `${head}\r\n`;
 }
 
-/** Whether a browser would store this Set-Cookie under `name`: white space around a name, or "=" before it, does not hinder it. */
+/** Whether a browser would store this Set-Cookie under `name`, or under the name of a grant: white space around a name, or "=" before it, does not hinder it. */
 function setsCookie(value: string, name: string): boolean {
   const [pair = ""] = value.split(";", 1);
   const [key = ""] = pair.replace(/^[\s=]+/, "").split("=", 1);
-  return key.trimEnd() === name;
+  return key.trimEnd() === name || key.startsWith(cookiePrefix(name));
 }
 
 function isHop(name: string, hops: readonly string[]): boolean {

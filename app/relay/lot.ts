@@ -41,10 +41,12 @@ export interface Standing {
   generationOf(id: string): number | undefined;
 }
 
-/** A visitor without a tunnel. Exactly one of the two is called, once, unless he leaves before. */
+/** A visitor without a tunnel. Exactly one of serve() and refuse() is called, once, unless he leaves before. */
 export interface Waiter extends Guest {
   /** Only a tunnel that has carried nothing yet will do. */
   readonly needsFresh: boolean;
+  /** A tunnel is there, and the server is private: whether he may have it. If not he is refused when this returns. */
+  enters(): boolean;
   serve(tunnel: Tunnel): void;
   refuse(code: FailureCode): void;
 }
@@ -53,6 +55,8 @@ interface Server {
   readonly id: string;
   /** Every tunnel that has been let in and is not gone: idle, being proved, or claimed. remove() takes it out. */
   readonly tunnels: Set<Tunnel>;
+  /** How many of them are private. */
+  privates: number;
   /** Tunnels to claim, the one that was used last at the end. claim() and remove() take them out. */
   readonly idle: Tunnel[];
   /** Visitors in the order they came, with the end of their patience. park(), leave() and sweep() take them out. */
@@ -119,6 +123,11 @@ export class Lot {
     return (this.#servers.get(id)?.tunnels.size ?? 0) > 0;
   }
 
+  /** Whether visitors of this id must show a grant now: one of its tunnels wants it, so that no other way leads past. */
+  isPrivate(id: string): boolean {
+    return (this.#servers.get(id)?.privates ?? 0) > 0;
+  }
+
   /** Whether one is here, or was not long ago. */
   knows(id: string): boolean {
     return this.has(id) || this.#servers.get(id)?.goneAt !== undefined;
@@ -135,6 +144,7 @@ export class Lot {
     }
     const server = this.#server(tunnel.id);
     server.tunnels.add(tunnel);
+    if (tunnel.isPrivate) server.privates++;
     tunnel.link.meter = server.meter;
     this.#tunnels++;
     return true;
@@ -204,6 +214,7 @@ export class Lot {
   remove(tunnel: Tunnel): void {
     const server = this.#servers.get(tunnel.id);
     if (server?.tunnels.delete(tunnel) !== true) return;
+    if (tunnel.isPrivate) server.privates--;
     this.#tunnels--;
     this.take(tunnel);
     this.free(tunnel);
@@ -353,6 +364,7 @@ export class Lot {
         continue;
       }
       this.leave(server.id, waiter);
+      if (server.privates > 0 && !waiter.enters()) continue;
       const tunnel = this.#give(server, at, waiter);
       if (tunnel !== undefined) waiter.serve(tunnel);
     }
@@ -383,6 +395,7 @@ export class Lot {
       server = {
         id,
         tunnels: new Set(),
+        privates: 0,
         idle: [],
         waiting: new Map(),
         held: new Tally(),

@@ -1,5 +1,6 @@
 // Meetings of the generic protocol: who may meet whom, by which cookies and at which places. State only: nobody is spoken to here.
 import { randomUUID } from "node:crypto";
+import type { Visa } from "./grants.ts";
 import type { Owner, Tunnel } from "./tunnel.ts";
 
 /** How long a meeting lives that nobody uses. */
@@ -18,8 +19,8 @@ export interface Meeting {
   readonly authority: string | undefined;
   /** The responder's cookie; undefined when the server is parked by CONNECT. */
   readonly responder: string | undefined;
-  /** Cookies of those who looked the id up, oldest first. A cookie that was used is taken out. */
-  readonly initiators: Set<string>;
+  /** Cookies of those who looked the id up, oldest first, and the grant that was wanted of them. A cookie that was used is taken out. */
+  readonly initiators: Map<string, Visa | undefined>;
   /** The responder that waits; its own end takes it out of the lot. */
   waiting: Tunnel | undefined;
   usedAt: number;
@@ -66,6 +67,7 @@ export class Meetings {
     id: string,
     place: string,
     parked: number | undefined,
+    visa: Visa | undefined,
   ): string | undefined {
     const meeting =
       this.of(id) ??
@@ -76,7 +78,7 @@ export class Meetings {
     meeting.usedAt = performance.now();
     this.#remember(place);
     const cookie = randomUUID();
-    meeting.initiators.add(cookie);
+    meeting.initiators.set(cookie, visa);
     forgetOldest(meeting.initiators, MAX_INITIATORS);
     return cookie;
   }
@@ -122,7 +124,7 @@ export class Meetings {
       generation,
       authority,
       responder,
-      initiators: new Set(),
+      initiators: new Map(),
       waiting: undefined,
       usedAt: performance.now(),
     };
@@ -144,10 +146,7 @@ export class Meetings {
 }
 
 /** Takes out what was put in first, until no more than `max` are left. */
-function forgetOldest(
-  kept: Set<string> | Map<string, unknown>,
-  max: number,
-): void {
+function forgetOldest(kept: Map<string, unknown>, max: number): void {
   for (const oldest of kept.keys()) {
     if (kept.size <= max) break;
     kept.delete(oldest);

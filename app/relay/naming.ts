@@ -229,7 +229,8 @@ function takeParameter(
   };
 }
 
-function decode(text: string): string {
+/** A part of a query as it was meant; what cannot be decoded stays. */
+export function decode(text: string): string {
   if (!text.includes("%")) return text;
   try {
     return decodeURIComponent(text);

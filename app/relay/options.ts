@@ -105,8 +105,8 @@ export const SETTINGS = {
   },
   parameter: {
     variable: "RENDEZVOUS_PARAMETER",
-    schema: z.string().regex(/^[A-Za-z][\w-]{0,31}$/),
-    must: "a word of letters, digits, - and _",
+    schema: z.string().regex(/^(?!grant$)[A-Za-z][\w-]{0,31}$/),
+    must: "a word of letters, digits, - and _, and not `grant`",
     byDefault: DEFAULT_PARAMETER,
     leftOut: DEFAULT_PARAMETER,
   },

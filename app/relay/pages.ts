@@ -10,10 +10,12 @@ import express, {
 import helmet from "helmet";
 import type { Logger } from "pino";
 import { escapeHtml, tellFailure, type FailureCode } from "../errors.ts";
+import { isId } from "../protocol.ts";
 import { MAX_HEAD_OCTETS } from "../wire/head.ts";
 import { UNOWNED, Link } from "../wire/link.ts";
 import { VERSION } from "../version.ts";
 import type { Carrier } from "./exchange.ts";
+import { cookiePrefix } from "./grants.ts";
 
 /** Pieces of a streamed answer, and how far apart they are: enough to tell a router that keeps them back. */
 const PIECES = 5;
@@ -128,12 +130,20 @@ function createApp(
     if (options.draining()) response.status(503).json({ status: "draining" });
     else response.json({ status: "ok" });
   });
-  app.get("/-/leave", function leave(_request, response) {
-    response.clearCookie(options.parameter, {
-      path: "/",
-      httpOnly: true,
-      sameSite: "lax",
-    });
+  app.get("/-/leave", function leave(request, response) {
+    const prefix = cookiePrefix(options.parameter);
+    const shown = (request.get("cookie") ?? "")
+      .split(";")
+      .map((pair) => pair.split("=", 1)[0]?.trim() ?? "");
+    const grants = shown.filter(
+      (name) => name.startsWith(prefix) && isId(name.slice(prefix.length)),
+    );
+    for (const name of new Set([options.parameter, ...grants]))
+      response.clearCookie(name, {
+        path: "/",
+        httpOnly: true,
+        sameSite: "lax",
+      });
     response.set("Cache-Control", "no-store").redirect(303, "/");
   });
   app.get("/-/whoami", function whoami(request, response) {

@@ -10,6 +10,8 @@ import {
   HEARTBEAT_FIELD,
   PARK_PATH,
   PARK_SCHEME,
+  PRIVATE,
+  PRIVATE_FIELD,
   PTTH,
   VISIT_FIELD,
   isId,
@@ -108,7 +110,11 @@ export function createPark(
     }
 
     const agent = fieldOf(request.fields, AGENT_FIELD.toLowerCase());
-    const fields = agent === undefined ? [] : welcome(id, client.host, options);
+    const isPrivate = wantsPrivacy(request);
+    const fields = [
+      ...(agent === undefined ? [] : welcome(id, client.host, options)),
+      ...(isPrivate ? [`${PRIVATE_FIELD}: ${PRIVATE}`] : []),
+    ];
     const { link } = connection.take();
     accept(form, link, request, fields, (parked, carrier) => {
       const tunnel = new Tunnel(
@@ -117,7 +123,7 @@ export function createPark(
         agent !== undefined,
         lot,
         options,
-        carrier === undefined ? {} : { carrier },
+        { carrier, isPrivate },
       );
       if (!lot.admit(tunnel)) return;
       tunnel.open();
@@ -235,6 +241,12 @@ function readClaim(
     return { id, token: login.slice(colon + 1) };
   }
   return "missing_token";
+}
+
+/** Whether only visitors with a grant are to have the tunnel: what cannot be understood is no leave for all others (RFC 8941 3.3.6). */
+function wantsPrivacy({ fields }: RequestHead): boolean {
+  const wish = fieldOf(fields, PRIVATE_FIELD.toLowerCase());
+  return wish !== undefined && wish !== "?0";
 }
 
 /** What an agent is told: how often to expect a ping, and where its visitors come in (a reference against its own URL of the relay). */

@@ -6,9 +6,10 @@ import type { RequestHead } from "../wire/head.ts";
 import type { Auth } from "./auth.ts";
 import { clientOf, type TrustOptions } from "./client.ts";
 import { NO_SERVER, type Connection } from "./connection.ts";
+import type { Visa } from "./grants.ts";
 import type { Lot } from "./lot.ts";
 import type { Meetings } from "./meetings.ts";
-import type { Rendezvous } from "./rendezvous.ts";
+import { MEETING_PORT, type Rendezvous } from "./rendezvous.ts";
 
 export interface RegistryOptions extends TrustOptions {
   /** The second, plain port, where there is one. */
@@ -49,6 +50,7 @@ export class Registry {
     connection: Connection,
     request: RequestHead,
     target: string,
+    visa: Visa,
   ): Promise<void> {
     const query = new URLSearchParams(target.split("?", 2)[1] ?? "");
     const uuid = query.get("uuid");
@@ -62,7 +64,7 @@ export class Registry {
     else if (!isId(uuid.toLowerCase()))
       reply(connection, 404, error(true, "invalid uuid parameter"));
     else if (request.method === "GET")
-      this.#lookUp(connection, request, uuid.toLowerCase());
+      this.#lookUp(connection, request, uuid.toLowerCase(), visa);
     else
       await this.#register(
         connection,
@@ -110,10 +112,31 @@ export class Registry {
     reply(connection, 200, { result: { ...place, cookie: `R${cookie}` } });
   }
 
-  #lookUp(connection: Connection, request: RequestHead, id: string): void {
+  #lookUp(
+    connection: Connection,
+    request: RequestHead,
+    id: string,
+    visa: Visa,
+  ): void {
+    const isPrivate = this.#lot.isPrivate(id);
+    const denial = isPrivate
+      ? visa.enter({ id, port: MEETING_PORT })
+      : undefined;
+    if (denial !== undefined) {
+      const { address } = clientOf(request, connection.link, this.#options);
+      const { code, detail } = denial;
+      this.#log.info({ id, code, client: address }, "a look-up was refused");
+      connection.refuse(code, { detail });
+      return;
+    }
     const place = this.#placeOf(connection, request);
     const parked = this.#lot.has(id) ? this.#auth.generationOf(id) : undefined;
-    const cookie = this.#meetings.lookUp(id, authorityOf(place), parked);
+    const cookie = this.#meetings.lookUp(
+      id,
+      authorityOf(place),
+      parked,
+      isPrivate ? visa.kept : undefined,
+    );
     if (cookie === undefined)
       reply(connection, 200, error(false, "not registered"));
     else reply(connection, 200, { result: { ...place, cookie: `I${cookie}` } });

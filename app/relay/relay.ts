@@ -16,6 +16,7 @@ import { createDial } from "./dial.ts";
 import { Generic } from "./generic.ts";
 import { createForward } from "./forward.ts";
 import { Gate, networkOf, refusal } from "./gate.ts";
+import { Grants } from "./grants.ts";
 import { requestHead } from "./heads.ts";
 import { Lot, type LotCounts } from "./lot.ts";
 import { hostToId, nameServer } from "./naming.ts";
@@ -82,6 +83,7 @@ export function createRelay(
   const ownOptions = { ...options, own: true } as const;
   const auth = new Auth(options);
   const lot = new Lot(options, auth);
+  const grants = new Grants((id) => auth.keyOf(id), options.parameter);
   let draining = false;
   const pages = new Pages({ ...options, draining: () => draining }, log);
   const park = createPark(lot, auth, options, log);
@@ -95,10 +97,12 @@ export function createRelay(
   const connections = new Set<Connection>();
   const links = new Set<Link>();
 
-  function route(connection: Connection, request: RequestHead): void {
+  function route(connection: Connection, received: RequestHead): void {
+    // From here on nobody sees a grant who is not to see it: neither a hidden server nor the log.
+    const { request, visa } = grants.take(received);
     if (request.method === "CONNECT" && isHostAndPort(request.target)) {
       if (comesToMeet(request.target)) generic.wrapped(connection, request);
-      else dial.connect(connection, request);
+      else dial.connect(connection, request, visa);
       return;
     }
     if (request.method === "CONNECT") {
@@ -109,23 +113,23 @@ export function createRelay(
     const requestId = requestIdOf(request, options.trustProxy);
     switch (named.to) {
       case "server":
-        forward(connection, request, named);
+        forward(connection, request, named, visa);
         break;
       case "relay":
         if (generic.wants(request, named.target)) {
           generic
-            .serve(connection, request, named.target)
+            .serve(connection, request, named.target, visa)
             .catch((error: unknown) => {
               log.error({ err: error }, "registering failed");
               connection.refuse("internal_error");
             });
         } else if (named.target.startsWith(CONNECT_TCP_PATH))
-          dial.upgrade(connection, request);
+          dial.upgrade(connection, request, visa);
         else if (named.target.startsWith(PARK_PATH)) {
           park
             .upgrade(connection, request, named.target)
             .catch(parkingFailed(connection));
-        } else servePage(connection, request, named.target);
+        } else servePage(connection, received, named.target);
         break;
       case "challenge":
         connection.refuse("name_wanted", {
@@ -272,6 +276,7 @@ export function createRelay(
     const now = performance.now();
     auth.sweep();
     rates.sweep(now);
+    grants.sweep(now);
     streams.sweep(now);
     echoes.sweep(now);
     generic.sweep(now);

@@ -13,7 +13,7 @@ import type { Streams } from "./streams.ts";
 import { Tunnel } from "./tunnel.ts";
 
 /** The port of an agent's tunnel that a generic visitor means. */
-const HTTP_PORT = 80;
+export const MEETING_PORT = 80;
 
 const OK = "+OK\n";
 
@@ -105,14 +105,24 @@ export class Rendezvous {
       refuseLink(link, "not registered");
       return;
     }
-    const refused = this.#lot.refusesVisit(meeting.id, true);
+    const { id } = meeting;
+    const visa = meeting.initiators.get(cookie);
+    if (
+      this.#lot.isPrivate(id) &&
+      (visa === undefined ||
+        visa.enter({ id, port: MEETING_PORT }) !== undefined)
+    ) {
+      refuseLink(link, "grant wanted");
+      return;
+    }
+    const refused = this.#lot.refusesVisit(id, true);
     if (refused !== undefined) {
       // As the failure is called, in the words of this protocol.
       refuseLink(link, refused.replaceAll("_", " "));
       return;
     }
     const guest = { network: network(client.address), isStream: true };
-    const tunnel = this.#lot.claimFresh(meeting.id, guest);
+    const tunnel = this.#lot.claimFresh(id, guest);
     if (tunnel === undefined) {
       // The cookie stays good: the responder may be on its way.
       refuseLink(link, "not ready");
@@ -129,7 +139,7 @@ export class Rendezvous {
   #ask(link: Link, client: Client, tunnel: Tunnel, early: Buffer): void {
     link.pause();
     const question = {
-      port: HTTP_PORT,
+      port: MEETING_PORT,
       client,
       pseudonym: this.#options.pseudonym,
     };

@@ -37,6 +37,8 @@ export interface TunnelPeculiarities {
   readonly early?: Buffer;
   /** A WebSocket, which has pings of its own. */
   readonly carrier?: BeatingPipe | undefined;
+  /** Only visitors with a grant may have it. */
+  readonly isPrivate?: boolean;
 }
 
 /** Whose a tunnel is, and the generation of the secret that it was parked with. */
@@ -53,6 +55,8 @@ export class Tunnel implements Receiver {
   readonly carrier: BeatingPipe | undefined;
   /** Our agent is at the other end: it answers pings, and takes many exchanges. A legacy hidden server gets one. */
   readonly agent: boolean;
+  /** Only visitors with a grant may have it. */
+  readonly isPrivate: boolean;
   /** It has carried an exchange: a service is joined to it, which may close it when idle. */
   used = false;
   /** Milliseconds of the monotonic clock when it became what it is now. */
@@ -84,8 +88,9 @@ export class Tunnel implements Receiver {
     this.agent = agent;
     this.#lot = lot;
     this.#heartbeat = options.heartbeatSeconds * 1000;
-    const { greeting, early, carrier } = peculiarities;
+    const { greeting, early, carrier, isPrivate } = peculiarities;
     this.carrier = carrier;
+    this.isPrivate = isPrivate === true;
     this.#greeting = greeting;
     if (early !== undefined && early.length > 0)
       this.#early = Buffer.from(early);

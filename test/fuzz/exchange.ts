@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { pino } from "pino";
 import { Connection } from "../../app/relay/connection.ts";
 import { createForward } from "../../app/relay/forward.ts";
+import { Grants } from "../../app/relay/grants.ts";
 import { Lot } from "../../app/relay/lot.ts";
 import { nameServer } from "../../app/relay/naming.ts";
 import { checkSettings } from "../../app/relay/options.ts";
@@ -49,13 +50,15 @@ function scene(): Scene {
     tunnel.release();
   }
   const visitor = new End();
+  const grants = new Grants(() => undefined, OPTIONS.parameter);
   new Connection(
     visitor.link,
     OPTIONS,
-    (connection, request) => {
+    (connection, received) => {
+      const { request, visa } = grants.take(received);
       const named = nameServer(request, OPTIONS);
       if (named.to !== "server") throw new Error("nobody is named");
-      forward(connection, request, named);
+      forward(connection, request, named, visa);
     },
     () => undefined,
   );

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { readRelayConfig } from "../../app/config.ts";
 import { failure, failureCodes } from "../../app/errors.ts";
-import { deriveKey, encodeSecret } from "../../app/protocol.ts";
+import { deriveGrantKey, deriveKey, encodeSecret } from "../../app/protocol.ts";
 import { SETTINGS } from "../../app/relay/options.ts";
 import { PROJECT } from "../support/programs.ts";
 
@@ -118,6 +118,14 @@ describe("the documents", () => {
       ["1", "rendezvous/v1/pi", derive(1)],
       ["2", "rendezvous/v1/pi@2", derive(2)],
     ]);
+  });
+
+  it("PROTOCOL.md's key of grants is what the code derives", () => {
+    const key = deriveKey("0123456789abcdef0123456789abcdef", "pi", 1);
+    const [row] = tableRows(protocol).filter(
+      ([, text]) => text === "rendezvous/v1/grant",
+    );
+    expect(row?.[2]).to.equal(encodeSecret(deriveGrantKey(key)));
   });
 
   it(".env.example has each setting, and nothing else", () => {

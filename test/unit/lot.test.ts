@@ -56,6 +56,10 @@ class Visitor implements Waiter {
   served: Tunnel | undefined;
   refused: FailureCode | undefined;
 
+  enters(): boolean {
+    return true;
+  }
+
   serve(tunnel: Tunnel): void {
     this.served = tunnel;
     tunnel.claim();

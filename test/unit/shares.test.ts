@@ -24,6 +24,10 @@ class Visitor implements Waiter {
     this.needsFresh = isStream;
   }
 
+  enters(): boolean {
+    throw new Error("no server is private here");
+  }
+
   serve(tunnel: Tunnel): void {
     expect(this.tunnel, "served once").to.be.undefined;
     this.tunnel = tunnel;

@@ -1,0 +1,87 @@
+// `rendezvous share`: a link that lets into a private server. It asks nobody: the id's secret is all that it takes.
+import process from "node:process";
+import qrcode from "qrcode";
+import { GRANT_PARAMETER, makeGrant, type Grant } from "../grant.ts";
+import { complain, say, sayJson } from "./print.ts";
+import type { Command } from "../command.ts";
+
+type ShareCommand = Extract<Command, { command: "share" }>;
+
+export function runShare(command: ShareCommand): void {
+  const { visit, id, secret, limits, json } = command;
+  const { token, grant } = makeGrant(id, secret, limits);
+  const mark = visit.search === "" ? "?" : "&";
+  const link = `${visit.href}${mark}${GRANT_PARAMETER}=${token}`;
+  if (json) {
+    const { exp, path, methods, ports, uses } = grant;
+    const until = new Date(exp * 1000);
+    sayJson({ link, grant: token, id, until, path, methods, ports, uses });
+    return;
+  }
+  say(link);
+  console.log();
+  say(
+    `${sentenceOf(grant)} It cannot be taken back alone: a new secret for ${id} ends all its links.`,
+  );
+  for (const line of usageOf(link, token, visit, grant)) say(line);
+  if (command.qr || process.stdout.isTTY) void showCode(link);
+}
+
+/** What a grant allows, and how long. */
+function sentenceOf({ sub, exp, path, methods, ports, uses }: Grant): string {
+  const isOpen =
+    path === undefined && methods === undefined && ports === undefined;
+  const hasHttp = path !== undefined || methods !== undefined;
+  const allowed = [
+    ...(isOpen ? [`everything that ${sub} offers`] : []),
+    ...(hasHttp
+      ? [`${methods?.join(", ") ?? "HTTP"} of ${path ?? "/"} at ${sub}`]
+      : []),
+    ...(ports === undefined ? [] : [`port ${ports.join(", ")} of ${sub}`]),
+  ].join(", and ");
+  const often = uses === undefined ? "" : `, ${String(uses)} times`;
+  return `It allows ${allowed}${often}, until ${new Date(exp * 1000).toUTCString()}.`;
+}
+
+function usageOf(
+  link: string,
+  token: string,
+  visit: URL,
+  { sub, ports, path, methods }: Grant,
+): string[] {
+  const hasHttp =
+    ports === undefined || path !== undefined || methods !== undefined;
+  const [port] = ports ?? [];
+  const isBelow = visit.hostname.startsWith(`${sub}.`);
+  const relay = `${visit.protocol}//${isBelow ? visit.host.slice(sub.length + 1) : visit.host}`;
+  return [
+    ...(hasHttp ? ["", "Visit with a browser, or:", `    curl '${link}'`] : []),
+    ...(port === undefined
+      ? []
+      : [
+          "",
+          `Reach port ${String(port)}:`,
+          port === 22
+            ? `    RENDEZVOUS_GRANT=${token} ssh -o ProxyCommand='npx rendezvous dial ${relay} %h %p' user@${sub}`
+            : `    RENDEZVOUS_GRANT=${token} npx rendezvous dial ${relay} ${sub} ${String(port)} --listen ${String(port)}`,
+        ]),
+  ];
+}
+
+/** For phones. A terminal is told its colours, whatever they are; elsewhere there are none. */
+async function showCode(link: string): Promise<void> {
+  const options = process.stdout.isTTY
+    ? ({ type: "terminal", small: true } as const)
+    : ({ type: "utf8" } as const);
+  try {
+    const code = await qrcode.toString(link, {
+      ...options,
+      errorCorrectionLevel: "L",
+    });
+    console.log(`\n${code}`);
+  } catch {
+    complain(
+      "The link is too long for a QR code. Fewer methods or ports make it shorter.",
+    );
+  }
+}
