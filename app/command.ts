@@ -30,6 +30,7 @@ import {
   readSpan,
   readText,
   readUrl,
+  readUses,
   readVisit,
   shown,
   type Environment,
@@ -295,10 +296,7 @@ function readShare(argv: readonly string[], environment: Environment): Command {
     path: path === undefined ? undefined : readPath(path, problems),
     methods: readMethods(text(values["methods"]), problems),
     ports: readPorts(text(values["ports"]), problems),
-    uses:
-      values["uses"] === undefined
-        ? undefined
-        : readCount(text(values["uses"]), "--uses", 1, problems),
+    uses: readUses(text(values["uses"]), problems),
     seconds: readSpan(text(values["expires"]), problems),
   };
   if (problems.length > 0 || place === undefined || secret === undefined)

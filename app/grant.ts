@@ -1,5 +1,5 @@
 // A grant: what the owner of a private hidden server hands to a visitor. It is made offline from the id's secret, and the relay reads it.
-import { createHmac, randomUUID, timingSafeEqual } from "node:crypto";
+import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { z } from "zod";
 import { decodeSecret, deriveGrantKey, isId } from "./protocol.ts";
 
@@ -17,6 +17,8 @@ const MAX_HEADER_OCTETS = 256;
 const MAX_SECONDS = 366 * 24 * 60 * 60;
 /** Seconds that the clocks of an owner and of the relay may differ by. */
 const CLOCK_SKEW_SECONDS = 60;
+/** Enough never to make one twice, and short for a QR code. */
+const JTI_OCTETS = 12;
 const MAX_METHODS = 16;
 const MAX_PORTS = 64;
 const MAX_USES = 1_000_000;
@@ -75,7 +77,7 @@ export function makeGrant(
     sub: id,
     iat,
     exp: iat + seconds,
-    jti: randomUUID(),
+    jti: randomBytes(JTI_OCTETS).toString("base64url"),
     ...(path === undefined ? {} : { path }),
     ...(methods === undefined ? {} : { methods }),
     ...(ports === undefined ? {} : { ports }),

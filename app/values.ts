@@ -148,6 +148,19 @@ export function readPorts(
   return good;
 }
 
+/** How often a link may be opened. */
+export function readUses(
+  value: string | undefined,
+  problems: string[],
+): number | undefined {
+  if (value === undefined) return undefined;
+  if (/^[1-9]\d{0,5}$/.test(value)) return Number(value);
+  problems.push(
+    `--uses must be a positive integer, got ${shown(value)}. Leave it out for a link that is opened as often as one likes.`,
+  );
+  return undefined;
+}
+
 const SECONDS_OF = { s: 1, m: 60, h: 60 * 60, d: 24 * 60 * 60 } as const;
 const DAY_SECONDS = SECONDS_OF.d;
 const MAX_SPAN_SECONDS = 365 * DAY_SECONDS;
