@@ -12,11 +12,12 @@ import { WebSocketServer } from "ws";
 import { afterThisTest } from "../support/cleanup.ts";
 import {
   expectNoCrash,
+  issueFor,
   parkProgram,
   startRelayHere,
 } from "../support/parked.ts";
-import { freePort, needs, scratch } from "../support/programs.ts";
-import { offer, selfSign } from "../support/tcp.ts";
+import { freePort, needs, run, scratch } from "../support/programs.ts";
+import { RENDEZVOUS, offer, selfSign } from "../support/tcp.ts";
 
 const CHROMIUM = "/usr/bin/chromium";
 
@@ -26,8 +27,15 @@ interface Identity {
 }
 
 /** A page whose parts are all reached by absolute paths, as most pages reach theirs. It speaks TLS if it has an identity. */
-async function startSite(identity?: Identity): Promise<number> {
+async function startSite(
+  identity?: Identity,
+  seen: string[] = [],
+): Promise<number> {
   const app = express();
+  app.use((request, _response, next) => {
+    seen.push(`${request.url} ${request.rawHeaders.join(" ")}`);
+    next();
+  });
   app.get("/", (_request, response) => {
     response.type("html").send(`<!doctype html>
 <title>A page from behind NAT</title>
@@ -152,6 +160,45 @@ describe("Chromium", function () {
     expect(page.url()).to.equal(`http://127.0.0.1:${port}/`);
     expect(await page.title()).to.equal("Rendezvous relay");
     expect(await page.context().cookies()).to.deep.equal([]);
+    expectNoCrash(program, agent);
+  });
+
+  it("shows a private page whole by the link that its owner shares, and tells nobody the grant", async function () {
+    needs(this, CHROMIUM);
+    const page = await openBrowser();
+    const { program, port } = await startRelayHere();
+    const seen: string[] = [];
+    const agent = await parkProgram(
+      "pi",
+      port,
+      await startSite(undefined, seen),
+      ["--private"],
+    );
+    const { url, visit } = issueFor("pi", port);
+    const bare = await page.goto(visit);
+    expect(bare?.status()).to.equal(401);
+    expect(await page.textContent("body")).to.include("is private");
+    const { output } = await run(
+      process.execPath,
+      [RENDEZVOUS, "share", visit, "--json", "--uses", "1"],
+      { env: { RENDEZVOUS_URL: url }, cwd: scratch() },
+    );
+    const { link } = JSON.parse(output) as { link: string };
+    await page.goto(link);
+    expect(page.url()).to.equal(visit);
+    await expectWholePage(page);
+    await Promise.all([page.waitForURL("**/second"), page.click("a")]);
+    expect(await page.title()).to.equal("The second page");
+    expect(await page.evaluate(() => document.cookie)).to.equal("");
+    expect(seen.length).to.be.above(4);
+    for (const head of seen) expect(head).to.not.match(/eyJ|grant/);
+    expect(seen.join()).to.include("Referer http://127.0.0.1");
+
+    const answer = await page.goto(`http://127.0.0.1:${port}/-/leave`);
+    expect(answer?.status()).to.equal(200);
+    expect(await page.context().cookies()).to.deep.equal([]);
+    // It was good for one opening.
+    expect((await page.goto(link))?.status()).to.equal(403);
     expectNoCrash(program, agent);
   });
 

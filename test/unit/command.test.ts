@@ -1,6 +1,7 @@
 // Command lines: what they mean, and everything wrong about them said at once.
 import { expect } from "chai";
 import { readCommand } from "../../app/command.ts";
+import { makeGrant } from "../../app/grant.ts";
 import { problemsOf } from "../support/problems.ts";
 import { scratchFile } from "../support/programs.ts";
 import { RELAY_SECRET } from "../support/relay.ts";
@@ -253,6 +254,146 @@ describe("the command line", () => {
     ])
       expect(
         problemsOf(() => readCommand(["dial", "https://x", name, "22"], {})),
+      ).to.have.length(1);
+  });
+
+  const GRANT = makeGrant("pi", "A".repeat(32), { seconds: 60 }).token;
+
+  it("dials with a grant from a flag, from a link, or from the environment", () => {
+    const link = `https://x/photos/?rendezvous=pi&grant=${GRANT}`;
+    const given: readonly [string[], Record<string, string>][] = [
+      [["https://x", "pi", "22", "--grant", GRANT], {}],
+      [["https://x", "pi", "22", "--grant", link], {}],
+      [["https://x", "pi", "22"], { RENDEZVOUS_GRANT: GRANT }],
+      [["https://x", "pi", "22"], { RENDEZVOUS_GRANT: link }],
+      [[link, "pi", "22"], {}],
+      [[`https://pi.x/?grant=${GRANT}`, "PI", "22"], {}],
+    ];
+    for (const [argv, environment] of given) {
+      const command = readCommand(["dial", ...argv], environment);
+      expect(command, argv.join(" ")).to.deep.include({
+        relay: new URL("https://x"),
+        grant: GRANT,
+      });
+    }
+    expect(readCommand(["dial", "https://x", "pi", "22"], {})).to.include({
+      grant: undefined,
+    });
+    const [problem, ...more] = problemsOf(() =>
+      readCommand(["dial", "https://x", "pi", "22", "--grant", "HUNTER2"], {}),
+    );
+    expect(problem)
+      .to.include("The grant must be one that")
+      .and.not.include("HUNTER2");
+    expect(more).to.deep.equal([]);
+  });
+
+  const VISIT = "https://x/?rendezvous=pi";
+
+  it("parks a private server", () => {
+    for (const flags of [["--private"], []])
+      expect(
+        readCommand(["park", URL_WITH_SECRET, "80", ...flags], {}),
+      ).to.include({ private: flags.length > 0 });
+  });
+
+  it("shares with everything set", () => {
+    const argv = ["share", VISIT, "--path", "/my photos/", "--qr", "--json"];
+    const more = ["--methods", "get,HEAD", "--ports", "22,5432"];
+    const spans = ["--expires", "2h", "--uses", "5"];
+    expect(
+      readCommand([...argv, ...more, ...spans], {
+        RENDEZVOUS_URL: URL_WITH_SECRET,
+      }),
+    ).to.deep.equal({
+      command: "share",
+      visit: new URL("https://x/my%20photos/?rendezvous=pi"),
+      id: "pi",
+      secret: "SECRET",
+      limits: {
+        path: "/my%20photos/",
+        methods: ["GET", "HEAD"],
+        ports: [22, 5432],
+        uses: 5,
+        seconds: 2 * 60 * 60,
+      },
+      qr: true,
+      json: true,
+    });
+  });
+
+  it("shares whatever URL is the visitor's or the agent's, with the secret from where park takes it", () => {
+    const file = scratchFile("SECRET\n");
+    const variable = { RENDEZVOUS_URL: URL_WITH_SECRET };
+    const inFile = { RENDEZVOUS_SECRET_FILE: file };
+    const given: readonly [string[], Record<string, string>, string][] = [
+      [[VISIT], variable, VISIT],
+      [[VISIT, "--secret-file", file], {}, VISIT],
+      [["https://pi.x.example/"], inFile, "https://pi.x.example/"],
+      [["https://x/a?rendezvous=PI"], inFile, "https://x/a?rendezvous=PI"],
+      [["https://pi:SECRET@x"], {}, VISIT],
+      [["https://x/?to=pi"], { ...inFile, RENDEZVOUS_PARAMETER: "to" }, ""],
+      [[`${VISIT}&grant=${GRANT}`], variable, VISIT],
+    ];
+    for (const [argv, environment, visit] of given) {
+      const command = readCommand(["share", ...argv], environment);
+      expect(command, argv.join(" ")).to.deep.include({
+        id: "pi",
+        secret: "SECRET",
+        visit: new URL(visit === "" ? "https://x/?to=pi" : visit),
+      });
+    }
+  });
+
+  for (const [span, seconds] of [
+    ["30s", 30],
+    ["10m", 600],
+    ["7d", 7 * 86_400],
+    ["365d", 365 * 86_400],
+  ] as const) {
+    it(`shares for ${span}`, () => {
+      const command = readCommand(["share", VISIT, "--expires", span], {
+        RENDEZVOUS_URL: URL_WITH_SECRET,
+      });
+      expect(command).to.have.nested.property("limits.seconds", seconds);
+    });
+  }
+
+  it("says everything that is wrong about sharing at once, and never the secret", () => {
+    const share = (
+      argv: readonly string[],
+      environment = {},
+    ): readonly string[] =>
+      problemsOf(() => readCommand(["share", ...argv], environment));
+    expect(
+      share(
+        [
+          ...[VISIT, "--path", "/a/../b", "--methods", "GET;", "--ports", "0"],
+          ...["--expires", "2y", "--uses", "0"],
+        ],
+        { RENDEZVOUS_URL: "https://other:HUNTER2@x" },
+      ),
+    ).to.deep.equal([
+      'RENDEZVOUS_URL has the secret of "other", and the link is for "pi".',
+      '--path must be a path like /photos/, that can be read in one way only, got "/a/../b".',
+      '--methods must be a list like GET,HEAD, got "GET;".',
+      '--ports must be a list like 22,5432, got "0".',
+      '--uses must be a positive integer, got "0". Leave it out for a link that is opened as often as one likes.',
+      '--expires must be like 30s, 10m, 2h or 7d, and a year at most, got "2y". Leave it out for a day.',
+    ]);
+    expect(share([]).join()).to.include("Name the URL that visitors use");
+    expect(share([VISIT]).join()).to.include('The secret of "pi" is missing');
+    for (const bad of [
+      "x",
+      "ftp://pi/",
+      "https://localhost/",
+      "https://10.0.0.1/",
+    ])
+      expect(share([bad]), bad).to.have.length(1);
+    for (const path of ["photos", "/a//b", "/a%2fb", "/a?b", "/a\\b", "/."])
+      expect(
+        share([VISIT, "--path", path], { RENDEZVOUS_URL: URL_WITH_SECRET }),
+        path,
       ).to.have.length(1);
   });
 

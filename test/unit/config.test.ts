@@ -184,6 +184,13 @@ describe("the relay's settings", () => {
       expect(wrong, "every setting is tried here").to.have.property(variable);
   });
 
+  it("do not let ids stand where grants do", () => {
+    const [problem] = problemsOf(() =>
+      readRelayConfig({ RENDEZVOUS_PARAMETER: "grant" }),
+    );
+    expect(problem).to.include("and not `grant`");
+  });
+
   it("never show a secret, however bad it is", () => {
     const problems = problemsOf(() =>
       readRelayConfig({ RELAY_SECRET: "hunter2", NODE_ENV: "production" }),
