@@ -1,16 +1,26 @@
 // The files that platforms read: they name what exists, and start what is built.
 import { expect } from "chai";
-import { existsSync, readFileSync } from "node:fs";
+import { copyFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import request from "supertest";
 import { readRelayConfig } from "../../app/config.ts";
 import { SETTINGS } from "../../app/relay/options.ts";
 import {
+  NO_PROXIES,
+  curl,
+  expectNoCrash,
+  issueFor,
+  startHello,
+} from "../support/parked.ts";
+import {
   PROJECT,
+  Program,
   freePort,
   needs,
   run,
+  scratch,
   startRelayProgram,
+  startRendezvous,
 } from "../support/programs.ts";
 import { RELAY_SECRET, startRelay } from "../support/relay.ts";
 import { selfSign } from "../support/tcp.ts";
@@ -38,6 +48,25 @@ const start = "node dist/bin/relay.js";
 const dockerCommands = [...read("Dockerfile").matchAll(/CMD (\[.+\])$/gm)].map(
   ([, words = ""]) => JSON.parse(words) as string[],
 );
+
+const isFlag = (word: string): boolean => word.startsWith("--");
+/** What this Node calls a flag of the image's, which may be newer. */
+const PERMISSION = process.allowedNodeEnvironmentFlags.has("--permission")
+  ? ["--permission"]
+  : ["--experimental-permission", "--disable-warning=ExperimentalWarning"];
+
+/** The arguments of a command of the image, for files that are here instead of there. */
+function argumentsHere(
+  [, ...words]: readonly string[],
+  places: Readonly<Record<string, string>> = {},
+): string[] {
+  return words.flatMap((word) => {
+    if (word === "--permission") return PERMISSION;
+    const [flag = "", path] = word.split("=");
+    if (path === undefined) return join(PROJECT, word);
+    return `${flag}=${{ "/relay": PROJECT, ...places }[path] ?? path}`;
+  });
+}
 
 interface App {
   readonly name: string;
@@ -73,7 +102,8 @@ describe("the files for platforms", () => {
     expect(scripts["start"]).to.equal(start);
     expect(read("Procfile")).to.equal(`web: ${start}\n`);
     expect(valuesOf("render.yaml", "startCommand")).to.deep.equal([start]);
-    expect(dockerCommands.at(-1)?.join(" ")).to.equal(start);
+    const words = dockerCommands.at(-1) ?? [];
+    expect(words.filter((word) => !isFlag(word)).join(" ")).to.equal(start);
     expect(app.formation.web.quantity).to.equal(1);
     expect(valuesOf("render.yaml", "numInstances")).to.deep.equal(["1"]);
     expect(valuesOf("fly.toml", "auto_stop_machines")).to.deep.equal(["off"]);
@@ -144,7 +174,8 @@ describe("the image", () => {
     for (const name of copied)
       expect(existsSync(join(PROJECT, name)), name).to.be.true;
     expect(dockerfile).to.match(/^USER node$/m);
-    for (const [program, file = ""] of dockerCommands) {
+    for (const words of dockerCommands) {
+      const [program, file = ""] = words.filter((word) => !isFlag(word));
       expect(program).to.equal("node");
       expect(existsSync(join(PROJECT, file)), file).to.be.true;
     }
@@ -163,10 +194,95 @@ describe("the image", () => {
   const check = (
     env: NodeJS.ProcessEnv,
   ): Promise<{ code: number | null; output: string }> =>
-    run(process.execPath, health.slice(1), {
+    run(process.execPath, argumentsHere(health), {
       cwd: PROJECT,
       env: { NODE_ENV: "production", RELAY_SECRET, TLS_CERT: "", ...env },
     });
+
+  const relayWords = dockerCommands.at(-1) ?? [];
+
+  it("lets Node read its own files and mounted ones, and do nothing else", async () => {
+    const mounts = { "/run/secrets": scratch(), "/etc/letsencrypt": scratch() };
+    const asked = [
+      ["fs.read", join(PROJECT, "dist/bin/relay.js")],
+      ["fs.read", join(mounts["/run/secrets"], "relay-secret")],
+      ["fs.read", join(mounts["/etc/letsencrypt"], "live/x/privkey.pem")],
+      ["fs.read", "/etc/passwd"],
+      ["fs.read", "/proc/self/environ"],
+      ["fs.write", PROJECT],
+      ["fs.write", join(mounts["/run/secrets"], "relay-secret")],
+      ["child"],
+      ["worker"],
+    ];
+    for (const words of dockerCommands) {
+      const flags = argumentsHere(words, mounts).filter(isFlag);
+      const { output } = await run(process.execPath, [
+        ...flags,
+        "--print",
+        `JSON.stringify(${JSON.stringify(asked)}.map((may) => process.permission.has(...may)))`,
+      ]);
+      expect(JSON.parse(output)).to.deep.equal(
+        asked.map((_, i) => i < 3),
+        words.join(" "),
+      );
+    }
+  });
+
+  it("serves so, with a certificate, a secret and revocations from files, and keeps up with them", async function () {
+    needs(this, "openssl", "curl");
+    const [secrets, certificates] = [scratch(), scratch()];
+    const place = (name: string, text: string): string => {
+      const file = join(secrets, name);
+      writeFileSync(file, text);
+      return file;
+    };
+    const made = await selfSign("localhost");
+    const [TLS_CERT, TLS_KEY] = [
+      join(certificates, "cert.pem"),
+      join(certificates, "key.pem"),
+    ];
+    copyFileSync(made.cert, TLS_CERT);
+    copyFileSync(made.key, TLS_KEY);
+    const env = {
+      ...{ NODE_ENV: "production", HOST: "127.0.0.1", RELAY_SECRET: "" },
+      ...{ TLS_CERT, TLS_KEY, PORT: String(await freePort()) },
+      RELAY_SECRET_FILE: place("relay-secret", RELAY_SECRET),
+      REVOKED_FILE: place("revoked", "tau"),
+    };
+    const mounts = {
+      "/run/secrets": secrets,
+      "/etc/letsencrypt": certificates,
+    };
+    const cwd = PROJECT;
+    const relay = new Program(
+      process.execPath,
+      argumentsHere(relayWords, mounts),
+      { cwd, env },
+    );
+    await relay.prints(/"listening"/);
+    const { url } = issueFor("pi", Number(env.PORT), {
+      scheme: "https",
+      host: "localhost",
+    });
+    const hello = String(await startHello());
+    const agent = startRendezvous(
+      ["park", url, hello, "--ca", TLS_CERT],
+      NO_PROXIES,
+    );
+    const [, visit = ""] = await agent.prints(/ is up: (\S+)/);
+    expect((await curl("--cacert", TLS_CERT, visit)).body).to.equal("hello\n");
+    const { code, output } = await run(
+      process.execPath,
+      argumentsHere(health, mounts),
+      { cwd, env },
+    );
+    expect(code, output).to.equal(0);
+    place("revoked", "pi");
+    await relay.prints(/"the list of revocations has changed"/);
+    await agent.prints(/revoked/);
+    await relay.stop("SIGTERM");
+    expectNoCrash(relay);
+  });
 
   it("is healthy while its relay serves", async () => {
     const { port } = await startRelayProgram({ RELAY_SECRET });
