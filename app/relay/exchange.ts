@@ -65,8 +65,8 @@ export interface ExchangeParts {
   readonly head: string;
   readonly carrier: Carrier;
   readonly cookie: string | undefined;
-  /** The visitor's address is a secret. */
-  readonly isSecret?: boolean;
+  /** Whole field lines that the answer gets. */
+  readonly lines?: string;
   readonly options: ExchangeOptions;
   readonly events: ExchangeEvents;
 }
@@ -287,7 +287,7 @@ export class Exchange implements Receiver, Server {
 
   /** The final answer's head, and what came of its body in the same piece. */
   #begin(answer: AnswerHead, octets: Buffer): void {
-    const { connection, request, carrier, options, cookie, isSecret } =
+    const { connection, request, carrier, options, cookie, lines } =
       this.#parts;
     const { minor } = request;
     // HTTP/1.0 has no chunks: its visitors get the data as such, up to the end of the connection.
@@ -307,7 +307,7 @@ export class Exchange implements Receiver, Server {
     this.#phase = "body";
     const head = answerHead(
       answer,
-      { minor, persistent: this.#persistent, cookie, isSecret },
+      { minor, persistent: this.#persistent, cookie, lines },
       options,
     );
     if (!this.#visitor.writeJoined(head, first)) this.#tunnel.pause();

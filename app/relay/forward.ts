@@ -115,7 +115,7 @@ class Visit implements Waiter, Server, ExchangeEvents {
       ),
       carrier: tunnel,
       cookie: this.#cookie(),
-      isSecret: this.#visa.inQuery,
+      lines: this.#lines(),
       options,
       events: this,
     }).start();
@@ -225,6 +225,16 @@ class Visit implements Waiter, Server, ExchangeEvents {
     ];
     this.#connection.answer(303, fields, "");
     return true;
+  }
+
+  /** What keeps the grant, and what it gave, from others. */
+  #lines(): string {
+    const { lot } = this.#around;
+    const secret = this.#visa.inQuery ? "Referrer-Policy: no-referrer\r\n" : "";
+    // A cache on the way would give the answer to whoever asks next.
+    return lot.isPrivate(this.#named.id)
+      ? `${secret}Cache-Control: private\r\n`
+      : secret;
   }
 
   /** A browser that was led here by the query finds the page's own links by this cookie. */

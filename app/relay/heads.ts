@@ -91,8 +91,8 @@ interface AnswerExtras {
   readonly persistent: boolean;
   /** A Set-Cookie that lets a browser find the server again. */
   readonly cookie?: string | undefined;
-  /** The visitor's address is a secret, which his browser is not to tell the next server. */
-  readonly isSecret?: boolean | undefined;
+  /** Whole field lines of the relay's own. */
+  readonly lines?: string | undefined;
 }
 
 /** The head of an answer as the visitor is to see it. */
@@ -128,7 +128,7 @@ export function answerHead(
   }
   head += `Via: 1.${String(answer.minor)} ${options.pseudonym}\r\n`;
   if (extras.cookie !== undefined) head += `Set-Cookie: ${extras.cookie}\r\n`;
-  if (extras.isSecret === true) head += "Referrer-Policy: no-referrer\r\n";
+  if (extras.lines !== undefined) head += extras.lines;
   if (answer.framing === "chunked" && extras.minor === 1)
     head += "Transfer-Encoding: chunked\r\n";
   if (answer.status === 101)

@@ -137,6 +137,7 @@ describe("a private hidden server", () => {
           200,
           "ok",
         ]);
+        expect(answer.fields["cache-control"], showing).to.equal("private");
         expect(answer.fields["referrer-policy"], showing).to.equal(
           query === "" ? undefined : "no-referrer",
         );
@@ -693,6 +694,7 @@ describe("a grant on its way", () => {
     const relay = await startRelay();
     await parkRecorder(relay, "open", {});
     const { fields } = await ask(relay, "/?rendezvous=open");
+    expect(fields).to.not.have.property("cache-control");
     expect(fields["set-cookie"]).to.equal("own=1");
   });
 
