@@ -58,7 +58,7 @@ interface Count {
 /** Reads grants for one relay. It remembers how often those were used that may be used so often only. */
 export class Grants {
   readonly #keyOf: (id: string) => Uint8Array | undefined;
-  readonly #parameter: string;
+  readonly #prefix: string;
   /** By id, then by `jti`. sweep() removes what has expired. */
   readonly #counts = new Map<string, Map<string, Count>>();
   #counted = 0;
@@ -70,13 +70,13 @@ export class Grants {
     parameter: string,
   ) {
     this.#keyOf = keyOf;
-    this.#parameter = parameter;
+    this.#prefix = cookiePrefix(parameter);
   }
 
   /** A request without the grants in it, and what they allow its sender. */
   take(request: RequestHead): { request: RequestHead; visa: Visa } {
     const shown: Shown[] = [];
-    const plain = withoutGrants(request, cookiePrefix(this.#parameter), shown);
+    const plain = withoutGrants(request, this.#prefix, shown);
     return {
       request: plain,
       visa: new Visa(
@@ -122,7 +122,7 @@ export class Grants {
   cookieFor(grant: Grant, secure: boolean): string | undefined {
     const key = this.#keyOf(grant.sub);
     if (key === undefined) return undefined;
-    const name = `${cookiePrefix(this.#parameter)}${grant.sub}`;
+    const name = `${this.#prefix}${grant.sub}`;
     const token = signGrant(GRANT_COOKIE, { ...grant, uses: undefined }, key);
     const seconds = Math.max(0, grant.exp - Math.floor(Date.now() / 1000));
     return `${name}=${token}; Path=/; HttpOnly; SameSite=Lax; Max-Age=${String(seconds)}${secure ? "; Secure" : ""}`;
@@ -272,8 +272,9 @@ function withoutGrants(
   );
   let fields: string[] | undefined;
   for (let i = 0; i < request.fields.length; i += 2) {
-    const [name = "", value = ""] = [request.fields[i], request.fields[i + 1]];
-    const kept = NAME_LENGTHS.has(name.length)
+    const name = request.fields[i] ?? "";
+    const value = request.fields[i + 1] ?? "";
+    const kept = isAsLong(name)
       ? withoutField(name.toLowerCase(), value, prefix, shown)
       : value;
     if (kept !== value) fields ??= request.fields.slice(0, i);
@@ -283,12 +284,10 @@ function withoutGrants(
   return { ...request, target, fields: fields ?? request.fields };
 }
 
-/** Of the fields below: most others are told apart by less than their names. */
-const NAME_LENGTHS = new Set(
-  ["authorization", "proxy-authorization", "cookie", "referer"].map(
-    ({ length }) => length,
-  ),
-);
+/** As one of the fields below: most others are told apart by less than their names. */
+function isAsLong({ length }: string): boolean {
+  return length === 6 || length === 7 || length === 13 || length === 19;
+}
 
 /** The value of a field without the grants in it; undefined when nothing is left. */
 function withoutField(
@@ -300,12 +299,11 @@ function withoutField(
   switch (name) {
     case "authorization":
     case "proxy-authorization": {
-      const token =
-        bearerOf(value) ??
-        (name === "authorization" ? undefined : passwordOf(value));
-      if (token === undefined || grantTypeOf(token) === undefined) return value;
-      shown.push({ place: "field", token });
-      return undefined;
+      const tokens =
+        bearersOf(value) ?? (name === "authorization" ? [] : passwordOf(value));
+      const ours = tokens.filter((token) => grantTypeOf(token) !== undefined);
+      for (const token of ours) shown.push({ place: "field", token });
+      return ours.length > 0 ? undefined : value;
     }
     case "cookie":
       return withoutCookies(value, prefix, shown);
@@ -317,17 +315,19 @@ function withoutField(
   }
 }
 
-/** The token of a Bearer login (RFC 6750). */
-function bearerOf(value: string): string | undefined {
-  return /^bearer +(\S+)$/i.exec(value)?.[1];
+/** The token of a Bearer login (RFC 6750); several, where somebody has joined several fields. */
+function bearersOf(value: string): string[] | undefined {
+  return /^bearer[ \t]/i.test(value)
+    ? value.split(/[ \t,]+/).slice(1)
+    : undefined;
 }
 
 /** The password of a Basic login (RFC 7617). */
-function passwordOf(value: string): string | undefined {
+function passwordOf(value: string): string[] {
   const credentials = /^basic +(\S+)$/i.exec(value)?.[1];
-  if (credentials === undefined) return undefined;
+  if (credentials === undefined) return [];
   const login = Buffer.from(credentials, "base64").toString();
-  return login.slice(login.indexOf(":") + 1);
+  return [login.slice(login.indexOf(":") + 1)];
 }
 
 /** A target or a URL without its grants; every other octet stays. */
@@ -336,7 +336,7 @@ function withoutParameter(
   taken: (token: string) => void,
 ): string {
   const mark = target.indexOf("?");
-  if (mark < 0) return target;
+  if (mark < 0 || !/grant=|%/.test(target)) return target;
   const parts = target.slice(mark + 1).split("&");
   const kept = parts.filter((part) => {
     const equals = part.indexOf("=");

@@ -27,6 +27,9 @@ describe("park()", () => {
         /^park\(\) serves /,
       );
     }
+    expect(() =>
+      parkAnything(() => undefined, { ...options, private: "yes" }),
+    ).to.throw(RangeError, /private must be true or false/);
     expect(() => parkAnything(() => undefined)).to.throw(
       RangeError,
       /needs options/,

@@ -38,6 +38,7 @@ describe("a dial with wrong options", () => {
     ["no port", { ...right, port: undefined }, "port must be an integer"],
     ["half a port", { ...right, port: 1.5 }, "from 1 to 65535, got 1.5."],
     ["a way that is none", { ...right, via: "zzz" }, "via must be one of"],
+    ["a grant in octets", { ...right, grant: Buffer.from("x") }, "grant must"],
     ["certificates in octets", { ...right, ca: Buffer.from("x") }, "in PEM"],
     [
       "a controller",

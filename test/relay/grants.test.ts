@@ -1,5 +1,6 @@
 // Private hidden servers: who gets in with which grant, by every way of naming and of showing it, and who never sees one.
 import { expect } from "chai";
+import fc from "fast-check";
 import { PassThrough } from "node:stream";
 import { createServer } from "node:http";
 import { pino } from "pino";
@@ -331,6 +332,15 @@ describe("a grant that does not allow it", () => {
     );
     expect(await refusal({ path: "/" }, "http://pi", "OPTIONS")).to.include(
       "grant_refused",
+    );
+  });
+
+  it("is refused for its path to who asks for an upgrade, too", async () => {
+    const says = { path: "/chat" };
+    const at = (path: string): string => `${path}?rendezvous=pi`;
+    expect(await refusal(says, at("/chat"), "GET", WEBSOCKET)).to.equal("");
+    expect(await refusal(says, at("/other"), "GET", WEBSOCKET)).to.include(
+      "another path",
     );
   });
 
@@ -673,6 +683,70 @@ describe("a grant on its way", () => {
     expect(head).to.include("Cookie\nown=2\n");
     expect(head).to.include("Referer\nhttp://x/b?y=2\n");
     expect(head).to.not.match(/eyJ|grant|authorization/i);
+  });
+
+  it("is found in whatever company, and nothing else is touched", () => {
+    const key = deriveKey(RELAY_SECRET, "pi", 1);
+    const grants = new Grants(() => key, "rendezvous");
+    const iat = Math.floor(Date.now() / 1000);
+    const claims = { sub: "pi", iat, exp: iat + 60, jti: "a" };
+    const grant = signGrant("grant+jwt", claims, key);
+    const cookie = `rendezvous-grant-pi=${grant}`;
+    const queries = fc.array(
+      fc.constantFrom(
+        "a=1",
+        "",
+        "=",
+        "%",
+        "grant",
+        "grant=x",
+        `grant=${grant}`,
+        `%67rant=${grant}`,
+        `grant=${grant.replaceAll(".", "%2E")}`,
+      ),
+      { maxLength: 6 },
+    );
+    const cookies = fc.array(
+      fc.constantFrom(
+        "a=1",
+        "",
+        "rendezvous=pi",
+        "grant=x",
+        cookie,
+        ` ${cookie}`,
+      ),
+      { maxLength: 6 },
+    );
+    const logins = fc.constantFrom(
+      `Bearer ${grant}`,
+      `bearer\t${grant} , ${grant}`,
+      "Bearer other",
+      basic("pi", "x"),
+    );
+    const isOurs = (text: string): boolean => text.includes(grant.slice(0, 20));
+    const cut = (parts: readonly string[], by: string): string =>
+      parts.filter((part) => !isOurs(part)).join(by);
+    fc.assert(
+      fc.property(queries, cookies, logins, (query, jar, login) => {
+        const target = `/a?${query.join("&")}`;
+        const head = Buffer.from(
+          `GET ${target} HTTP/1.1\r\nHost: x\r\nReferer: http://x${target}\r\nCookie: ${jar.join(";")}\r\nAuthorization: ${login}\r\nX: y\r\n\r\n`,
+        );
+        const given = readRequestHead(head, 0, head.length);
+        const { request, visa } = grants.take(given);
+        const shown = [...query, ...jar, login].some(isOurs);
+        expect(JSON.stringify(request)).to.not.include(grant.slice(0, 20));
+        const wanted = { id: "pi", method: "GET", target: "/" };
+        const isGood = [...query, login].some(isOurs);
+        expect(visa.refuses(wanted) === undefined).to.equal(isGood);
+        if (!shown) expect(request).to.equal(given);
+        const kept = cut(query, "&");
+        const isBare = query.every(isOurs) && query.length > 0;
+        expect(request.target).to.equal(isBare ? "/a" : `/a?${kept}`);
+        expect(request.fields).to.include.members(["Host", "x", "X", "y"]);
+      }),
+      { numRuns: 2000 },
+    );
   });
 
   it("is not mistaken for what is the hidden server's own", async () => {
