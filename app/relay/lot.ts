@@ -349,27 +349,46 @@ export class Lot {
     if (guest.isStream) server.streams--;
   }
 
-  /** Serves whoever can be served now, in the order of coming. Those whose share is used up let others go first. */
+  /** Serves whoever can be served now. */
   #match(server: Server): void {
     const { idle, waiting } = server;
-    let wantsFresh = false;
-    for (const waiter of waiting.keys()) {
-      if (idle.length === 0) break;
-      if (this.#hasNoShare(server, waiter)) continue;
-      const at = waiter.needsFresh
-        ? idle.findLastIndex((tunnel) => !tunnel.used)
-        : idle.length - 1;
-      if (at < 0) {
-        wantsFresh = true;
-        continue;
+    while (idle.length > 0 && waiting.size > 0) {
+      const fresh = idle.findLastIndex((tunnel) => !tunnel.used);
+      const { waiter, wantsFresh } = this.#next(server, fresh >= 0);
+      if (waiter === undefined) {
+        // Whoever waits for a fresh one gets it when one that is not makes room for it.
+        if (wantsFresh) idle[0]?.leave();
+        return;
       }
       this.leave(server.id, waiter);
+      const at = waiter.needsFresh ? fresh : idle.length - 1;
       if (server.privates > 0 && !waiter.enters()) continue;
       const tunnel = this.#give(server, at, waiter);
       if (tunnel !== undefined) waiter.serve(tunnel);
     }
-    // Whoever waits for a fresh one gets it when one that is not makes room for it.
-    if (wantsFresh) idle[0]?.leave();
+  }
+
+  /** Who is next: he whose network holds the fewest tunnels, so that a crowd from one does not go before all others; the first of those to come. */
+  #next(
+    server: Server,
+    hasFresh: boolean,
+  ): { waiter: Waiter | undefined; wantsFresh: boolean } {
+    const { maxTunnelsPerVisitor } = this.#options;
+    let waiter: Waiter | undefined;
+    let wantsFresh = false;
+    let fewest = maxTunnelsPerVisitor > 0 ? maxTunnelsPerVisitor : Infinity;
+    for (const one of server.waiting.keys()) {
+      const held = maxTunnelsPerVisitor > 0 ? server.held.of(one.network) : 0;
+      if (held >= fewest) continue;
+      if (one.needsFresh && !hasFresh) {
+        wantsFresh = true;
+        continue;
+      }
+      waiter = one;
+      fewest = held;
+      if (held === 0) break;
+    }
+    return { waiter, wantsFresh };
   }
 
   #isRevoked({ id, generation }: Tunnel): boolean {
