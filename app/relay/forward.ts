@@ -138,7 +138,9 @@ class Visit implements Waiter, Server, ExchangeEvents {
 
   /** The tunnel died before the first octet of an answer, and no octet of a body is lost. */
   lost(): void {
-    if (this.#attempts < MAX_ATTEMPTS && (this.#stale || this.#isSafe))
+    // What lacks its body cannot have been done; what has none may have been.
+    const isUndone = this.#stale && this.#request.framing !== 0;
+    if (this.#attempts < MAX_ATTEMPTS && (isUndone || this.#isSafe))
       this.#attempt();
     else this.refuse("tunnel_lost");
   }

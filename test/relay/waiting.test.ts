@@ -270,7 +270,7 @@ describe("a tunnel that dies before the first octet of an answer", () => {
     });
   }
 
-  it("is replaced for a POST without a body octet, when it had been used before and may have been closed for idleness", async () => {
+  it("is replaced for a POST whose body is still to come, when it had been used before and may have been closed for idleness", async () => {
     const relay = await startRelay();
     const [stale, living] = await two(relay);
     const visitor = await visit(relay);
@@ -285,6 +285,20 @@ describe("a tunnel that dies before the first octet of an answer", () => {
     expect(await living.takeOctets(2)).to.equal("ab");
     living.write(OK);
     expect((await visitor.answer()).body).to.equal("ok");
+  });
+
+  it("is not replaced for a POST without a body, which may have been done, whatever the tunnel had carried before", async () => {
+    const relay = await startRelay();
+    const [stale, living] = await two(relay);
+    const visitor = await visit(relay);
+    await stale.take("\r\n\r\n");
+    stale.write(OK);
+    await visitor.answer();
+    visitor.write(send("POST", ""));
+    await stale.take("\r\n\r\n");
+    stale.socket.destroy();
+    await expectProblem(visitor, 502, "tunnel_lost", "1");
+    expect(living.received).to.equal("");
   });
 
   for (const method of ["GET", "POST", "PUT"]) {

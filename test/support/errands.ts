@@ -25,7 +25,7 @@ export interface Ledger {
   readonly port: number;
   /** TCP, for port 7. */
   readonly tcpPort: number;
-  /** How often the head of each POST has come. */
+  /** How often each POST was done. */
   readonly posts: Map<string, number>;
   /** Octets that came and were not sent. */
   readonly wrong: string[];
@@ -75,13 +75,13 @@ export async function startLedger(id: string): Promise<Ledger> {
       );
       return;
     }
-    posts.set(key, (posts.get(key) ?? 0) + 1);
     const came = new MarkReader(`up ${key}`);
     request.on("error", () => undefined);
     request.on("data", (octets: Buffer) => {
       came.read(octets);
     });
     request.on("end", () => {
+      posts.set(key, (posts.get(key) ?? 0) + 1);
       const up = Number(searchParams.get("up"));
       if (!came.isRight || came.count !== up)
         wrong.push(`POST ${key}: ${came.count} of ${up} octets`);
