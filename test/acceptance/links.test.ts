@@ -12,7 +12,7 @@ const EXCHANGES = Number(process.env["FAULT_EXCHANGES"] ?? 2016);
 /** Long enough to look at each harm by itself. */
 const IS_LONG = EXCHANGES > 5000;
 const SEED = Number(process.env["FAULT_SEED"] ?? Date.now() % 1_000_000);
-const VISITORS = 40;
+const VISITORS = 100;
 const PATIENCE_MILLISECONDS = 2500;
 /** The part of connections to which something happens. */
 const SHARE = 0.45;
