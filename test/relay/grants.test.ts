@@ -27,7 +27,7 @@ import { generateSync } from "otplib";
 type Fields = Readonly<Record<string, string>>;
 /** A request that names `pi`: its target for a path and a query, and its fields. */
 type Naming = readonly [
-  name: string,
+  title: string,
   target: (path: string, query: string) => string,
   fields: Fields,
 ];
@@ -40,19 +40,31 @@ const withQuery = (path: string, ...parts: string[]): string => {
 };
 
 const NAMINGS: readonly Naming[] = [
-  ["the query", (path, query) => withQuery(path, "rendezvous=pi", query), {}],
   [
-    "an absolute target",
+    "named by the query lets in who shows a grant in any way, and sees none of them",
+    (path, query) => withQuery(path, "rendezvous=pi", query),
+    {},
+  ],
+  [
+    "named by an absolute target lets in who shows a grant in any way, and sees none of them",
     (path, query) => withQuery(`http://pi${path}`, query),
     {},
   ],
-  ["the host", withQuery, { Host: "pi.example.com" }],
   [
-    "a login",
+    "named by the host lets in who shows a grant in any way, and sees none of them",
+    withQuery,
+    { Host: "pi.example.com" },
+  ],
+  [
+    "named by a login lets in who shows a grant in any way, and sees none of them",
     (path, query) => withQuery(path, "rendezvous=T", query),
     { Authorization: basic("pi", "x") },
   ],
-  ["a cookie", withQuery, { Cookie: "a=b; rendezvous=pi" }],
+  [
+    "named by a cookie lets in who shows a grant in any way, and sees none of them",
+    withQuery,
+    { Cookie: "a=b; rendezvous=pi" },
+  ],
 ];
 
 const SHOWINGS: readonly [
@@ -118,8 +130,8 @@ const tcpPath = (port: number, query = ""): string =>
   `/.well-known/masque/tcp/pi/${port}/${query}`;
 
 describe("a private hidden server", () => {
-  for (const [naming, targetOf, names] of NAMINGS) {
-    it(`named by ${naming} lets in who shows a grant in any way, and sees none of them`, async () => {
+  for (const [title, targetOf, names] of NAMINGS) {
+    it(title, async () => {
       const relay = await startRelay({ baseDomain: "example.com" });
       const { seen } = await parkRecorder(relay, "pi");
       const bare = await ask(relay, targetOf("/a", "x=1"), names);
