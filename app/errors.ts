@@ -1,4 +1,5 @@
 // Every failure that a relay or an agent answers with: the closed table, and how it is put for a program and for a person.
+import { createHash } from "node:crypto";
 import { STATUS_CODES } from "node:http";
 
 interface Failure {
@@ -330,7 +331,7 @@ export function tellFailure({
   if (page)
     fields.push(
       "Content-Security-Policy",
-      "default-src 'none'; style-src 'unsafe-inline'",
+      PAGE_POLICY,
       "X-Content-Type-Options",
       "nosniff",
     );
@@ -353,6 +354,16 @@ export function escapeHtml(text: string): string {
   );
 }
 
+const STYLE = `body{font:1.1em/1.5 system-ui,sans-serif;max-width:36em;margin:4em auto;padding:0 1em;color:#222;background:#fff}small{color:#666}
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}small{color:#999}a{color:#8bf}}`;
+
+/** How a Content-Security-Policy names the one style that a page has in itself. */
+export function styleSource(style: string): string {
+  return `'sha256-${createHash("sha256").update(style).digest("base64")}'`;
+}
+
+const PAGE_POLICY = `default-src 'none';style-src ${styleSource(STYLE)};frame-ancestors 'none';base-uri 'none';form-action 'none'`;
+
 function failurePage(
   status: number,
   reason: string,
@@ -370,8 +381,7 @@ function failurePage(
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>${String(status)} ${escapeHtml(reason)}</title>
-<style>body{font:1.1em/1.5 system-ui,sans-serif;max-width:36em;margin:4em auto;padding:0 1em;color:#222;background:#fff}small{color:#666}
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}small{color:#999}a{color:#8bf}}</style>
+<style>${STYLE}</style>
 <h1>${escapeHtml(reason)}</h1>
 <p>${escapeHtml(words)}</p>
 ${way}<p><small>${String(status)} ${escapeHtml(code)}, request ${escapeHtml(requestId)}</small></p>

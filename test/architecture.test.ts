@@ -100,6 +100,18 @@ describe("the code", () => {
       );
     });
 
+    it(`lets no bug go on unseen in ${file}`, () => {
+      expect(sourceOf(file)).to.not.match(
+        /unhandledRejection|uncaughtException|rejectionHandled|node:domain/,
+      );
+    });
+
+    it(`runs no text as a program, and starts none, in ${file}`, () => {
+      expect(sourceOf(file)).to.not.match(
+        /\beval\s*\(|\bnew Function\b|node:(?:vm|child_process|worker_threads|cluster|wasi)\b/,
+      );
+    });
+
     if (partOf(file) === "bin") continue;
     it(`leaves environment and arguments alone in ${file}`, () => {
       expect(sourceOf(file)).to.not.match(

@@ -9,7 +9,12 @@ import express, {
 } from "express";
 import helmet from "helmet";
 import type { Logger } from "pino";
-import { escapeHtml, tellFailure, type FailureCode } from "../errors.ts";
+import {
+  escapeHtml,
+  styleSource,
+  tellFailure,
+  type FailureCode,
+} from "../errors.ts";
 import { isId } from "../protocol.ts";
 import { MAX_HEAD_OCTETS } from "../wire/head.ts";
 import { UNOWNED, Link } from "../wire/link.ts";
@@ -106,7 +111,7 @@ function createApp(
         useDefaults: false,
         directives: {
           defaultSrc: ["'none'"],
-          styleSrc: ["'unsafe-inline'"],
+          styleSrc: [styleSource(LANDING_STYLE)],
           frameAncestors: ["'none'"],
           baseUri: ["'none'"],
           formAction: ["'none'"],
@@ -234,6 +239,12 @@ function tell(
   response.end(request.method === "HEAD" ? undefined : body);
 }
 
+const LANDING_STYLE = `
+body{font:1.1em/1.5 system-ui,sans-serif;max-width:42em;margin:4em auto;padding:0 1em;color:#222;background:#fff}
+pre{background:#f2f2f2;padding:.8em 1em;overflow-x:auto;border-radius:.3em}
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}pre{background:#262626}}
+`;
+
 function landingPage(
   origin: string,
   { parameter, baseDomain }: PagesOptions,
@@ -249,11 +260,7 @@ function landingPage(
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>Rendezvous relay</title>
-<style>
-body{font:1.1em/1.5 system-ui,sans-serif;max-width:42em;margin:4em auto;padding:0 1em;color:#222;background:#fff}
-pre{background:#f2f2f2;padding:.8em 1em;overflow-x:auto;border-radius:.3em}
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}pre{background:#262626}}
-</style>
+<style>${LANDING_STYLE}</style>
 <h1>Rendezvous relay</h1>
 <p>It works. A server behind NAT parks tunnels here, and anybody who names it reaches it.</p>
 <h2>Park</h2>

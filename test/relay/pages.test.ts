@@ -1,5 +1,6 @@
 // The relay's own pages, and that they stay out of the way of hidden servers' answers.
 import { expect } from "chai";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { connectRaw } from "../support/raw.ts";
 import { startRelay } from "../support/relay.ts";
@@ -48,6 +49,36 @@ describe("the relay's own pages", () => {
     expect(missing.body).to.include('"code":"not_found"');
     visitor.write(get("/nowhere", "Accept: text/html\r\n"));
     expect((await visitor.answer()).body).to.match(/^<!doctype html>/);
+  });
+
+  it("let a browser show them and do nothing else: no script, no frame, no form, no other host", async () => {
+    const relay = await startRelay({ holdSeconds: 0.1 });
+    const visitor = await connectRaw(relay.port);
+    for (const target of [
+      "/",
+      "/nowhere",
+      "/?rendezvous=n_o",
+      "/?rendezvous=unknown-to-all",
+      "http://nowhere.example/",
+    ]) {
+      visitor.write(get(target, "Accept: text/html\r\n"));
+      const { fields, body } = await visitor.answer();
+      const [, style = ""] = /<style>([^]*)<\/style>/.exec(body) ?? [];
+      const hash = createHash("sha256").update(style).digest("base64");
+      expect(
+        fields["content-security-policy"]?.split(";"),
+        target,
+      ).to.have.members([
+        "default-src 'none'",
+        `style-src 'sha256-${hash}'`,
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+        "form-action 'none'",
+      ]);
+      expect(fields, target).to.include({
+        "x-content-type-options": "nosniff",
+      });
+    }
   });
 
   it("tell a visitor who he is, as far as the routers in front are trusted", async () => {
