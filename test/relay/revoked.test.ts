@@ -1,7 +1,8 @@
 // A list of revocations that changes while the relay runs: what is revoked ends at once, whatever it is doing, and nothing else does.
 import { expect } from "chai";
+import type { RequestListener } from "node:http";
 import { generateSync } from "otplib";
-import { deriveKey, makeToken } from "../../app/protocol.ts";
+import { WAYS, deriveKey, makeToken } from "../../app/protocol.ts";
 import { SettingsError } from "../../app/relay/options.ts";
 import {
   SWITCH,
@@ -19,6 +20,7 @@ import {
   type TestRelay,
 } from "../support/relay.ts";
 import { connectTcp, connectTo, data, visit } from "../support/streams.ts";
+import { startTcp } from "../support/tcp.ts";
 import { OK, get } from "../support/visits.ts";
 
 const VISIT = get("/?rendezvous=pi");
@@ -163,6 +165,28 @@ describe("an id that is revoked while it is here", () => {
       expect(await visitor.close()).to.equal("reset");
     await relay.until(() => relay.counts().tunnels === 0);
   });
+
+  for (const via of WAYS) {
+    it(`loses what is parked by ${via}, with an answer and a stream under way`, async () => {
+      const relay = await startRelay();
+      const port = await startTcp((socket) => {
+        socket.on("error", () => undefined).pipe(socket);
+      });
+      const tcp = new Map([[7, { host: "127.0.0.1", port }]]);
+      const begun: RequestListener = (_asked, answer) => {
+        answer.write("some");
+      };
+      await parkHere(relay, "pi", begun, { via, tcp });
+      const reader = await visit(relay, VISIT);
+      await reader.take("some");
+      const caller = await visit(relay, `${connectTo()}hello`);
+      await caller.take("hello");
+      relay.setRevoked(["pi"]);
+      for (const visitor of [reader, caller])
+        expect(await visitor.close()).to.equal("reset");
+      await relay.until(() => relay.counts().tunnels === 0);
+    });
+  }
 
   it("has those who wait for it answered at once, and whoever comes later", async () => {
     const relay = await startRelay();
