@@ -1,0 +1,119 @@
+// What hostile connections cost the relay: `npx tsx test/bench/memory.ts [COUNT]` prints the resident memory for each of a kind.
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import process from "node:process";
+import { decodeSecret, makeToken } from "../../app/protocol.ts";
+import { mochaHooks } from "../support/cleanup.ts";
+import { memoryOf } from "../support/usage.ts";
+import { build, startRelay } from "./stage.ts";
+
+const DEFAULT_COUNT = 400;
+const ID = "victim";
+/** As large as a head may be, without its last line. */
+const HALF_HEAD = `GET /?rendezvous=${ID} HTTP/1.1\r\nHost: x\r\nX: ${"x".repeat(63 * 1024)}`;
+const GET = `GET /?rendezvous=${ID} HTTP/1.1\r\nHost: x\r\n\r\n`;
+const FLOOD_OCTETS = 16 * 1024 * 1024;
+const POST = `POST /?rendezvous=${ID} HTTP/1.1\r\nHost: x\r\nContent-Length: ${FLOOD_OCTETS}\r\n`;
+const ANSWER = `HTTP/1.1 200 OK\r\nContent-Length: ${FLOOD_OCTETS}\r\n\r\n`;
+const FLOOD = Buffer.alloc(FLOOD_OCTETS, "x");
+/** Time for the octets to come to where they are held. */
+const SETTLE_MILLISECONDS = 5000;
+
+/** Nothing ends by itself while it is measured. */
+const ENV = {
+  MAX_TUNNELS_PER_SERVER: "100000",
+  MAX_WAITING_PER_SERVER: "100000",
+  HOLD_SECONDS: "600",
+  HEAD_SECONDS: "600",
+  ANSWER_SECONDS: "600",
+  MIN_OCTETS_PER_SECOND: "0",
+} as const;
+
+interface Stage {
+  /** Connections that have said this, and then as much as they can. Nobody reads on them. */
+  readonly open: (said: string, flood?: Buffer) => Promise<Socket[]>;
+  /** Tunnels, parked one after the other. */
+  readonly park: () => Promise<Socket[]>;
+}
+
+const KINDS: Readonly<Record<string, (stage: Stage) => Promise<unknown>>> = {
+  "idle connections": ({ open }) => open(""),
+  "half a head of 63 KiB": ({ open }) => open(HALF_HEAD),
+  "idle tunnels": ({ park }) => park(),
+  "waiting visitors, head of 63 KiB, body": ({ open }) =>
+    open(
+      `${POST}X: ${"x".repeat(63 * 1024)}\r\n\r\n`,
+      FLOOD.subarray(0, 1024 * 1024),
+    ),
+  "bodies that no hidden server reads": async ({ open, park }) => {
+    await park();
+    await open(`${POST}\r\n`, FLOOD);
+  },
+  "answers that no visitor reads": async ({ open, park }) => {
+    const tunnels = await park();
+    await open(GET);
+    for (const tunnel of tunnels) {
+      tunnel.write(ANSWER);
+      tunnel.write(FLOOD);
+    }
+  },
+};
+
+async function measure(
+  name: string,
+  act: (stage: Stage) => Promise<unknown>,
+  count: number,
+): Promise<void> {
+  const relay = await startRelay(ENV);
+  const sockets: Socket[] = [];
+  const reach = async (): Promise<Socket> => {
+    const socket = connect({ port: relay.port, host: "127.0.0.1" });
+    socket.on("error", () => undefined).pause();
+    await once(socket, "connect");
+    sockets.push(socket);
+    return socket;
+  };
+  const key = decodeSecret(new URL(relay.url(ID)).password);
+  const stage: Stage = {
+    async open(said, flood) {
+      const opened: Socket[] = [];
+      while (opened.length < count) {
+        const socket = await reach();
+        socket.write(said);
+        if (flood !== undefined) socket.write(flood);
+        opened.push(socket);
+      }
+      return opened;
+    },
+    async park() {
+      const parked: Socket[] = [];
+      while (parked.length < count) {
+        const socket = await reach();
+        const token = await makeToken(ID, key);
+        socket.write(`CONNECT uuid:${ID}?response=${token} HTTP/1.1\r\n\r\n`);
+        await once(socket, "readable");
+        socket.read();
+        parked.push(socket);
+      }
+      return parked;
+    },
+  };
+  await settle();
+  const before = memoryOf(relay).now;
+  await act(stage);
+  await settle();
+  const each = ((memoryOf(relay).now - before) * 1024) / count;
+  console.log(`${name.padEnd(40)} ${each.toFixed(0).padStart(6)} KiB each`);
+  for (const socket of sockets) socket.destroy();
+  await mochaHooks.afterEach();
+}
+
+function settle(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, SETTLE_MILLISECONDS));
+}
+
+const count = Number(process.argv[2] ?? DEFAULT_COUNT);
+await build();
+console.log(`${count} of each kind, in a relay of their own:\n`);
+for (const [name, act] of Object.entries(KINDS))
+  await measure(name, act, count);
