@@ -240,9 +240,14 @@ export class Connection implements Receiver {
     return { link: this.link, early };
   }
 
+  /** The request under way, or the next one, is the last: its answer says so, and nobody has sent another for nothing. */
+  finishSoon(): void {
+    this.#draining = true;
+  }
+
   /** Ends the connection as soon as nothing is under way. */
   windUp(): void {
-    this.#draining = true;
+    this.finishSoon();
     if (this.#phase === "head" && this.early === 0) this.close();
   }
 

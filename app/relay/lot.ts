@@ -87,6 +87,7 @@ export class Lot {
   readonly #startedAt = performance.now();
   #tunnels = 0;
   #waiting = 0;
+  #closed = false;
   #draining = false;
 
   constructor(options: LotOptions, standing: Standing) {
@@ -96,7 +97,7 @@ export class Lot {
 
   /** Whether one more tunnel of this id may come in. Undefined is yes. */
   refuses(id: string): FailureCode | undefined {
-    if (this.#draining) return "draining";
+    if (this.#closed) return "draining";
     if (this.#tunnels >= this.#options.maxTunnels) return "too_many_tunnels";
     const tunnels = this.#servers.get(id)?.tunnels.size ?? 0;
     return tunnels >= this.#options.maxTunnelsPerServer
@@ -296,11 +297,22 @@ export class Lot {
     return revoked.length;
   }
 
-  /** From now on nobody comes in and nobody waits. */
+  /** From now on no tunnel comes in. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  /** From now on nobody waits either, and no tunnel stays. */
   drain(): void {
-    this.#draining = true;
+    this.#closed = this.#draining = true;
     for (const server of this.#servers.values())
       this.#turnAway(server, "draining");
+  }
+
+  /** Whether another tunnel of its server can be claimed as well as this one. */
+  hasOther(tunnel: Tunnel): boolean {
+    const idle = this.#servers.get(tunnel.id)?.idle ?? [];
+    return idle.some((other) => other !== tunnel);
   }
 
   /** Every tunnel that can be claimed now. */

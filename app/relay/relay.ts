@@ -36,7 +36,10 @@ import { Tls } from "./tls.ts";
 
 /** How often deadlines are looked at: one timer for all of them. */
 const SWEEP_MILLISECONDS = 250;
-/** Idle agents are sent away over this part of the time to drain, so that they do not all come back at once. */
+/**
+ * In this part of the time to drain requests on open connections are still served: whoever closed one at once would lose
+ * what is on its way there. Idle agents are sent away over it, so that they do not all come back at once.
+ */
 const LEAVING_SHARE = 0.25;
 const CHALLENGE_OCTETS = 16;
 
@@ -230,7 +233,7 @@ export function createRelay(
   function begin(link: Link): void {
     const connection = new Connection(watch(link), options, serve, closed);
     connections.add(connection);
-    if (draining) connection.windUp();
+    if (draining) connection.finishSoon();
   }
   const tls =
     settings.tls === undefined
@@ -316,17 +319,21 @@ export function createRelay(
     ]);
     tls?.close();
     generic.drain();
-    lot.drain();
-    for (const connection of connections) connection.windUp();
+    lot.close();
+    for (const connection of connections) connection.finishSoon();
+    const leavingMilliseconds = LEAVING_SHARE * options.drainSeconds * 1000;
     for (const tunnel of lot.idle()) {
       const leave = (): void => {
-        if (lot.take(tunnel)) tunnel.leave();
+        // The last one serves whoever comes meanwhile.
+        if (lot.hasOther(tunnel) && lot.take(tunnel)) tunnel.leave();
       };
-      setTimeout(
-        leave,
-        Math.random() * LEAVING_SHARE * options.drainSeconds * 1000,
-      ).unref();
+      setTimeout(leave, Math.random() * leavingMilliseconds).unref();
     }
+    setTimeout(() => {
+      lot.drain();
+      for (const tunnel of lot.idle()) tunnel.leave();
+      for (const connection of connections) connection.windUp();
+    }, leavingMilliseconds).unref();
     await allClosed;
     clearTimeout(deadline);
   };

@@ -12,8 +12,8 @@ const EXCHANGES = Number(process.env["FAULT_EXCHANGES"] ?? 2016);
 /** Long enough to look at each harm by itself. */
 const IS_LONG = EXCHANGES > 5000;
 const SEED = Number(process.env["FAULT_SEED"] ?? Date.now() % 1_000_000);
-const VISITORS = 100;
-const PATIENCE_MILLISECONDS = 2500;
+const VISITORS = 40;
+const PATIENCE_MILLISECONDS = 3000;
 /** The part of connections to which something happens. */
 const SHARE = 0.45;
 
@@ -83,6 +83,11 @@ describe("a bad network", function () {
 
     if (IS_LONG) console.log(tell(table));
     expect(wrong).to.deep.equal([]);
+    const right = [...table.values()].reduce(
+      (sum, seen) => sum + (seen.get("right") ?? 0),
+      0,
+    );
+    expect(right, "right answers").to.be.above(EXCHANGES / 2);
     expect(ledgers.flatMap((ledger) => ledger.wrong)).to.deep.equal([]);
     const twice = ledgers.flatMap(({ posts }) =>
       [...posts].filter(([, times]) => times > 1),

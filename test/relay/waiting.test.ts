@@ -321,7 +321,7 @@ describe("a tunnel that dies before the first octet of an answer", () => {
 
 describe("a relay that leaves", () => {
   it("cuts nothing that is under way, request or answer", async () => {
-    const relay = await startRelay();
+    const relay = await startRelay({ drainSeconds: 1 });
     const [one, two] = [
       await parkRawAgent(relay, "one"),
       await parkRawAgent(relay, "two"),
@@ -352,7 +352,7 @@ describe("a relay that leaves", () => {
   });
 
   it("tells those who wait to come back", async () => {
-    const relay = await startRelay();
+    const relay = await startRelay({ drainSeconds: 1 });
     const visitor = await waitingVisit(relay);
     const drained = relay.drain();
     await expectProblem(visitor, 503, "draining", "1");
@@ -376,8 +376,27 @@ describe("a relay that leaves", () => {
     await drained;
   });
 
+  it("still serves a request that was on its way there on an open connection, and says that it is the last", async () => {
+    const relay = await startRelay({ drainSeconds: 2 });
+    const hidden = await parkRawAgent(relay, "pi");
+    const visitor = await visit(relay);
+    await hidden.take("\r\n\r\n");
+    hidden.write(OK);
+    await visitor.answer();
+    const gone = relay.drain();
+    visitor.write(send("POST", "ab"));
+    expect(await hidden.take("\r\n\r\nab")).to.match(/^POST \/ /);
+    hidden.write(OK);
+    const { body, fields } = await visitor.answer();
+    expect([body, fields["connection"]]).to.deep.equal(["ok", "close"]);
+    visitor.socket.end();
+    await hidden.end();
+    hidden.socket.end();
+    await gone;
+  });
+
   it("takes no tunnel that was not proved yet", async () => {
-    const relay = await startRelay();
+    const relay = await startRelay({ drainSeconds: 1 });
     const { raw, nonce } = await parkRawUnproved(relay, "pi");
     const drained = relay.drain();
     raw.write(pong(nonce));
