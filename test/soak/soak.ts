@@ -39,7 +39,7 @@ export async function soak(
   const preload = join(PROJECT, "test/support/report.cjs");
   const { program, port } = await startRelayHere({
     GENERIC_PORT: String(genericPort),
-    ...{ HEARTBEAT_SECONDS: "2", HOLD_SECONDS: "3", ANSWER_SECONDS: "5" },
+    ...{ HEARTBEAT_SECONDS: "5", HOLD_SECONDS: "8", ANSWER_SECONDS: "12" },
     ...{ IDLE_SECONDS: "20", STALL_SECONDS: "20", DRAIN_SECONDS: "5" },
     NODE_OPTIONS: `--expose-gc --require "${preload}"`,
   });
@@ -54,10 +54,11 @@ export async function soak(
     await wait(everySeconds * 1000 - REST_MILLISECONDS);
     await load.rest();
     await wait(REST_MILLISECONDS);
-    const seen = program.output.length;
     program.child.kill("SIGUSR2");
-    const [, text = ""] = await program.prints(reportAfter(samples.length));
-    const { report } = JSON.parse(text) as Reported;
+    const [, text = ""] = await program.prints(
+      new RegExp(`^(\\{"report":${samples.length + 1},.+)$`, "m"),
+    );
+    const report = JSON.parse(text) as Report;
     const sample = {
       seconds: (performance.now() - began) / 1000,
       rssMegabytes: report.rss / MEGABYTE,
@@ -70,7 +71,6 @@ export async function soak(
     print(
       `| ${(sample.seconds / 60).toFixed(1)} | ${sample.rssMegabytes.toFixed(1)} | ${sample.heapMegabytes.toFixed(2)} | ${sample.fds} | ${sample.handles} | ${visits} | ${load.wrong.length} | ${JSON.stringify(report.handles)} |`,
     );
-    void seen;
     load.goOn();
   }
   await load.stop();
@@ -91,19 +91,11 @@ export async function soak(
   };
 }
 
-interface Reported {
-  readonly report: {
-    readonly rss: number;
-    readonly heapUsed: number;
-    readonly handles: Readonly<Record<string, number>>;
-  };
-}
-
-/** The report after so many others. */
-function reportAfter(count: number): RegExp {
-  return new RegExp(
-    `(?:\\{"report":[^\\n]+\\n[^]*?){${count}}(\\{"report":[^\\n]+)\\n`,
-  );
+/** What report.cjs tells. */
+interface Report {
+  readonly rss: number;
+  readonly heapUsed: number;
+  readonly handles: Readonly<Record<string, number>>;
 }
 
 /** What has grown more than it may. */
