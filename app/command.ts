@@ -33,6 +33,7 @@ import {
   readUses,
   readVisit,
   shown,
+  withoutLogin,
   type Environment,
   type ServiceAddress,
 } from "./values.ts";
@@ -493,7 +494,7 @@ function readVia(value: unknown, problems: string[]): Way | undefined {
   const via = readWay(value);
   if (value !== undefined && via === undefined)
     problems.push(
-      `--via must be one of ${WAYS.join(", ")}, got ${JSON.stringify(value)}. Leave it out for the best that gets through.`,
+      `--via must be one of ${WAYS.join(", ")}, got ${shown(text(value) ?? "")}. Leave it out for the best that gets through.`,
     );
   return via;
 }
@@ -540,7 +541,8 @@ function parse(
   const given = new Set<string>();
   for (const token of tokens) {
     if (token.kind !== "option") continue;
-    const { name, rawName: flag, value, inlineValue } = token;
+    const { name, rawName, value, inlineValue } = token;
+    const flag = withoutLogin(rawName);
     const option = Object.hasOwn(options, name) ? options[name] : undefined;
     if (option === undefined)
       problems.push(`There is no flag ${flag}. \`--help\` lists them.`);

@@ -224,7 +224,7 @@ export function readCount(
   if (value === undefined) return byDefault;
   if (/^[1-9]\d{0,5}$/.test(value)) return Number(value);
   problems.push(
-    `${flag} must be a positive integer, got ${JSON.stringify(value)}. Leave it out for ${String(byDefault)}.`,
+    `${flag} must be a positive integer, got ${shown(value)}. Leave it out for ${String(byDefault)}.`,
   );
   return byDefault;
 }
@@ -255,7 +255,12 @@ export function decode(text: string): string {
   }
 }
 
-/** What was given, as an error may show it: without the secret of a URL. */
+/** What was given, as an error may show it: without the secret of a URL, however it is misspelled. */
 export function shown(value: string): string {
-  return JSON.stringify(value.replace(/(^|\/\/)[^/]*@/, "$1"));
+  return JSON.stringify(withoutLogin(value));
+}
+
+/** Text without what stands before its last @, but for the scheme of a URL. */
+export function withoutLogin(value: string): string {
+  return value.replace(/^([a-z][a-z0-9+.-]*:\/+)?.*@/is, "$1");
 }

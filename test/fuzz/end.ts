@@ -57,6 +57,16 @@ export class End {
     return this;
   }
 
+  /** The same as a stream would give them, to whoever reads it by then. */
+  async flow(...pieces: readonly Buffer[]): Promise<this> {
+    for (const piece of pieces) {
+      if (this.#stream.destroyed) break;
+      this.#stream.push(Buffer.from(piece));
+      await settled();
+    }
+    return this;
+  }
+
   /** The other side ends its direction. */
   end(): void {
     if (!this.link.closed) this.link.receiver.end();

@@ -2,6 +2,7 @@
 import { once } from "node:events";
 import type { RequestListener, Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import type { Logger } from "pino";
 import { park, type Agent } from "../../app/agent/agent.ts";
 import type { ParkOptions } from "../../app/agent/options.ts";
 import { issue, type Issued } from "../../app/issue.ts";
@@ -26,9 +27,10 @@ export interface TestRelay extends Relay {
 /** Unknown ids are refused at once (a relay that has just begun would hold them), unless `holdSeconds` says otherwise. */
 export async function startRelay(
   settings: Partial<RelaySettings> = {},
+  log?: Logger,
 ): Promise<TestRelay> {
   const given = { relaySecret: RELAY_SECRET, ...NO_RATES, ...settings };
-  const relay = createRelay(given);
+  const relay = createRelay(given, log);
   relay.server.listen(0, "127.0.0.1");
   await once(relay.server, "listening");
   const { port } = relay.server.address() as AddressInfo;

@@ -418,6 +418,22 @@ describe("the command line", () => {
     });
   }
 
+  it("shows no secret of a URL that is misspelled or stands where it should not", () => {
+    for (const argv of [
+      ["park", "https:/pi:HUSH@x/y", "80"],
+      ["park", "htps://pi:HU/SH@x", "80"],
+      ["park", "pi:HUSH@x", "80"],
+      ["park", "80", "--via", "https://pi:HUSH@x"],
+      ["park", "80", "--max", "https://pi:HUSH@x"],
+      ["park", "--https://pi:HUSH@x"],
+      ["https://pi:HUSH@x"],
+    ])
+      expect(
+        problemsOf(() => readCommand(argv, {})).join(),
+        argv.join(" "),
+      ).not.to.include("HUSH");
+  });
+
   it("refuses a relay with a path or a query, and shows no secret of it", () => {
     for (const rest of ["/x", "/?a=b", "?rendezvous=pi", "/#x"]) {
       const relay = `https://pi:HUNTER2@x${rest}`;
