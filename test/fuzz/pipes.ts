@@ -44,7 +44,7 @@ const capsule = fc
     ([kind, text, more]) =>
       latin1(capsuleHeader(kind, text.length + more)) + text,
   );
-const capsules = fc.oneof(
+export const capsules = fc.oneof(
   {
     weight: 6,
     arbitrary: nearly(
@@ -154,7 +154,7 @@ const frame = fc
       latin1(masked),
     ].join("");
   });
-const frames = fc.oneof(
+export const frames = fc.oneof(
   {
     weight: 6,
     arbitrary: nearly(

@@ -8,7 +8,8 @@ import { parkHere, startRelay, type TestRelay } from "../support/relay.ts";
 import { startTcp } from "../support/tcp.ts";
 import { settled } from "./end.ts";
 import { answers, requests } from "./messages.ts";
-import { cuts, piecesOf } from "./octets.ts";
+import { cuts, nearly, piecesOf } from "./octets.ts";
+import { capsules, frames } from "./pipes.ts";
 import { slowTarget, type Plan, type Target } from "./target.ts";
 
 /** Longer than anything that the relay waits for here. */
@@ -22,8 +23,33 @@ interface Attack {
   readonly isCut: boolean;
 }
 
+const upgrade = (to: string, fields: string): string =>
+  `GET /.well-known/masque/tcp/${to}/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n${fields}\r\n`;
+const WEBSOCKET =
+  "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: connect-tcp\r\n";
+const place = fc.constantFrom("rendezvous.internal/7", "pi/80", "pi/22");
+
+/** TCP visits: the relay's echo, a service, and a port that is not offered. */
+const streams = fc.oneof(
+  fc
+    .tuple(place, frames)
+    .map(([to, octets]) => upgrade(to, WEBSOCKET) + octets),
+  fc
+    .tuple(place, capsules)
+    .map(([to, octets]) => upgrade(to, "Upgrade: connect-tcp\r\n") + octets),
+  fc
+    .tuple(place, capsules)
+    .map(
+      ([to, octets]) =>
+        `CONNECT ${to.replace("/", ":")} HTTP/1.1\r\nHost: x\r\n\r\n${octets}`,
+    ),
+);
+
 const attack: fc.Arbitrary<Attack> = fc.record({
-  request: requests,
+  request: fc.oneof(
+    { weight: 4, arbitrary: requests },
+    { weight: 1, arbitrary: nearly(streams, 1) },
+  ),
   cuts,
   answer: answers,
   isCut: fc.boolean(),
