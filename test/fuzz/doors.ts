@@ -12,6 +12,7 @@ import { deriveKey, makeToken } from "../../app/protocol.ts";
 import { Auth } from "../../app/relay/auth.ts";
 import { Connection } from "../../app/relay/connection.ts";
 import { Generic } from "../../app/relay/generic.ts";
+import { Grants } from "../../app/relay/grants.ts";
 import { Lot } from "../../app/relay/lot.ts";
 import { nameServer } from "../../app/relay/naming.ts";
 import { SettingsError, checkSettings } from "../../app/relay/options.ts";
@@ -143,22 +144,20 @@ async function knock(method: string, path: string): Promise<string> {
     ownHosts: [],
     holdSeconds: 0.000_001,
   };
-  const lot = new Lot(options);
-  const generic = new Generic(
-    lot,
-    new Auth(options),
-    new Streams(options),
-    options,
-    SILENT,
-  );
+  const auth = new Auth(options);
+  const lot = new Lot(options, auth);
+  const grants = new Grants((id) => auth.keyOf(id), options.parameter);
+  const generic = new Generic(lot, auth, new Streams(options), options, SILENT);
   const end = new End();
   let served: Promise<void> | undefined;
   new Connection(
     end.link,
-    (connection, request) => {
+    options,
+    (connection, received) => {
+      const { request, visa } = grants.take(received);
       const named = nameServer(request, options);
       if (named.to === "relay" && generic.wants(request, named.target))
-        served = generic.serve(connection, request, named.target);
+        served = generic.serve(connection, request, named.target, visa);
       else connection.refuse("not_found");
     },
     () => undefined,
