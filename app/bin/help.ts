@@ -22,6 +22,7 @@ const HELP: Readonly<Record<string, string>> = {
 
 Prints the secret of an id, the agent's command line, the visitor's URL, and a URI for an authenticator app.
 Needs the relay's secret in RELAY_SECRET or in the file that RELAY_SECRET_FILE names; asks nobody else.
+REVOKED and REVOKED_FILE, as the relay has them, tell which generation of the secret is good.
 
     --relay URL   the relay's URL (default: PUBLIC_URL, or http://localhost:PORT)
     --json        {"id","secret","url","visit","otpauth"} on one line`,
