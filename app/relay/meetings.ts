@@ -7,8 +7,17 @@ import type { Owner, Tunnel } from "./tunnel.ts";
 const IDLE_MILLISECONDS = 60 * 60 * 1000;
 /** Look-ups that one id remembers; the oldest cookie goes first. */
 const MAX_INITIATORS = 1024;
+/** The same of one network, which pushes only its own out. */
+const MAX_INITIATORS_PER_NETWORK = 64;
 /** Places that were handed out with look-ups and are remembered; the oldest goes first. */
 const MAX_PLACES = 1024;
+
+/** Who has looked an id up. */
+export interface Initiator {
+  readonly network: string;
+  /** The grant that was wanted of him, where the server was private. */
+  readonly visa: Visa | undefined;
+}
 
 /** What two sides need to meet. Meetings alone changes it. */
 export interface Meeting {
@@ -19,8 +28,8 @@ export interface Meeting {
   readonly authority: string | undefined;
   /** The responder's cookie; undefined when the server is parked by CONNECT. */
   readonly responder: string | undefined;
-  /** Cookies of those who looked the id up, oldest first, and the grant that was wanted of them. A cookie that was used is taken out. */
-  readonly initiators: Map<string, Visa | undefined>;
+  /** Cookies of those who looked the id up, oldest first. A cookie that was used is taken out. */
+  readonly initiators: Map<string, Initiator>;
   /** The responder that waits; its own end takes it out of the lot. */
   waiting: Tunnel | undefined;
   usedAt: number;
@@ -67,7 +76,7 @@ export class Meetings {
     id: string,
     place: string,
     parked: number | undefined,
-    visa: Visa | undefined,
+    initiator: Initiator,
   ): string | undefined {
     const meeting =
       this.of(id) ??
@@ -78,7 +87,12 @@ export class Meetings {
     meeting.usedAt = performance.now();
     this.#remember(place);
     const cookie = randomUUID();
-    meeting.initiators.set(cookie, visa);
+    meeting.initiators.set(cookie, initiator);
+    const own = [...meeting.initiators].filter(
+      ([, { network }]) => network === initiator.network,
+    );
+    const [oldest] = own.length > MAX_INITIATORS_PER_NETWORK ? own : [];
+    if (oldest !== undefined) meeting.initiators.delete(oldest[0]);
     forgetOldest(meeting.initiators, MAX_INITIATORS);
     return cookie;
   }

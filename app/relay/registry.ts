@@ -9,6 +9,7 @@ import { NO_SERVER, type Connection } from "./connection.ts";
 import type { Visa } from "./grants.ts";
 import type { Lot } from "./lot.ts";
 import type { Meetings } from "./meetings.ts";
+import { network } from "./network.ts";
 import { MEETING_PORT, type Rendezvous } from "./rendezvous.ts";
 
 export interface RegistryOptions extends TrustOptions {
@@ -122,8 +123,8 @@ export class Registry {
     const denial = isPrivate
       ? visa.enter({ id, port: MEETING_PORT })
       : undefined;
+    const { address } = clientOf(request, connection.link, this.#options);
     if (denial !== undefined) {
-      const { address } = clientOf(request, connection.link, this.#options);
       const { code, detail } = denial;
       this.#log.info({ id, code, client: address }, "a look-up was refused");
       connection.refuse(code, { detail });
@@ -131,12 +132,10 @@ export class Registry {
     }
     const place = this.#placeOf(connection, request);
     const parked = this.#lot.has(id) ? this.#auth.generationOf(id) : undefined;
-    const cookie = this.#meetings.lookUp(
-      id,
-      authorityOf(place),
-      parked,
-      isPrivate ? visa.kept : undefined,
-    );
+    const cookie = this.#meetings.lookUp(id, authorityOf(place), parked, {
+      network: network(address),
+      visa: isPrivate ? visa.kept : undefined,
+    });
     if (cookie === undefined)
       reply(connection, 200, error(false, "not registered"));
     else reply(connection, 200, { result: { ...place, cookie: `I${cookie}` } });

@@ -106,7 +106,7 @@ export class Rendezvous {
       return;
     }
     const { id } = meeting;
-    const visa = meeting.initiators.get(cookie);
+    const visa = meeting.initiators.get(cookie)?.visa;
     if (
       this.#lot.isPrivate(id) &&
       (visa === undefined ||

@@ -244,21 +244,49 @@ describe("a registration", () => {
     }
   });
 
-  it("remembers 1024 look-ups, and lets the oldest go first", async () => {
+  /** So many look-ups from an address; gives the first and the last cookie. */
+  async function lookUpFrom(
+    relay: TestRelay,
+    address: string,
+    count: number,
+  ): Promise<[first: string, last: string]> {
+    const raw = await connectRaw(relay.port, address);
+    raw.write("GET /?uuid=pi HTTP/1.1\r\nHost: x\r\n\r\n".repeat(count));
+    const cookies = [];
+    for (let i = 0; i < count; i++) {
+      const { body } = await raw.answer();
+      cookies.push((JSON.parse(body) as { result: Triple }).result.cookie);
+    }
+    return [cookies[0] ?? "", cookies.at(-1) ?? ""];
+  }
+
+  it("remembers 64 look-ups from one address, and no stranger's push others' out", async () => {
     const relay = await startRelay();
     const place = await register(relay, "pi");
     await respond(relay, place);
-    const first = await lookUp(relay, "pi");
-    const raw = await connectRaw(relay.port);
-    const count = 1024;
-    raw.write("GET /?uuid=pi HTTP/1.1\r\nHost: x\r\n\r\n".repeat(count));
-    let last: unknown;
-    for (let i = 0; i < count; i++)
-      last = JSON.parse((await raw.answer()).body);
-    const late = await come(relay, place, `${first.cookie}\n`);
+    const visitor = await lookUp(relay, "pi");
+    const [first, last] = await lookUpFrom(relay, "127.0.0.2", 1100);
+    const late = await come(relay, place, `${first}\n`);
     expect(await late.take("\n")).to.equal("-ERR not registered\n");
-    const { cookie } = (last as { result: Triple }).result;
-    const good = await come(relay, place, `${cookie}\n`);
+    for (const cookie of [last, visitor.cookie]) {
+      const good = await come(relay, place, `${cookie}\n`);
+      expect(await good.take("\n")).to.equal("+OK\n");
+      good.socket.destroy();
+      if (cookie === last) await respond(relay, place);
+    }
+  });
+
+  it("remembers 1024 look-ups in all, and lets the oldest go first", async () => {
+    const relay = await startRelay();
+    const place = await register(relay, "pi");
+    await respond(relay, place);
+    const [first] = await lookUpFrom(relay, "127.0.0.2", 1);
+    let last = "";
+    for (let i = 3; i < 19; i++)
+      [, last] = await lookUpFrom(relay, `127.0.0.${i}`, 64);
+    const late = await come(relay, place, `${first}\n`);
+    expect(await late.take("\n")).to.equal("-ERR not registered\n");
+    const good = await come(relay, place, `${last}\n`);
     expect(await good.take("\n")).to.equal("+OK\n");
   });
 });
