@@ -58,6 +58,11 @@ const STRICTER: readonly (readonly [
     (_, former) =>
       former.some(({ head }) => "status" in head && !head.persistent),
   ],
+  [
+    "Proxy-Connection, which no standard knows, is not passed on and says nothing; llhttp takes it for Connection",
+    /^Data after `Connection: close`$/,
+    (_, former) => former.some(saysProxyConnection),
+  ],
 ];
 
 /** A tab behind `chunked`, a length or a member of Connection is no part of it (RFC 9110 5.6.3), though llhttp takes it for one; it is not passed on. */
@@ -145,6 +150,10 @@ function compare(octets: Buffer, ours: readonly Ours[], other: Llhttp): void {
   }
 }
 
+function saysProxyConnection({ head }: Pick<Ours, "head">): boolean {
+  return fieldOf(head.fields, "proxy-connection") !== undefined;
+}
+
 /** llhttp does not take what we take. */
 class Refused extends Error {}
 
@@ -155,8 +164,7 @@ function compareHeads(ours: AnswerHead | RequestHead, other: Head): void {
     same("status", ours.status, other.status);
     same("reason", ours.reason, other.reason);
   } else same("target", ours.target, other.target);
-  // llhttp takes Proxy-Connection, which no standard knows, for Connection; it is not passed on.
-  if (fieldOf(ours.fields, "proxy-connection") !== undefined) return;
+  if (saysProxyConnection({ head: ours })) return;
   // To close where the other side would not is safe. And what is asked here is asked before it knows that HEAD has no body.
   const hasNoLength =
     ours.framing === 0 && other.status !== undefined && !isFramed(ours);
