@@ -84,7 +84,8 @@ export class Lot {
   readonly #options: LotOptions;
   readonly #standing: Standing;
   readonly #servers = new Map<string, Server>();
-  readonly #startedAt = performance.now();
+  /** Milliseconds of the monotonic clock when the first visitor or hidden server came: one relay may stand by for another. */
+  #startedAt: number | undefined;
   #tunnels = 0;
   #waiting = 0;
   #closed = false;
@@ -143,6 +144,7 @@ export class Lot {
       tunnel.revoke();
       return false;
     }
+    this.#startedAt ??= performance.now();
     const server = this.#server(tunnel.id);
     server.tunnels.add(tunnel);
     if (tunnel.isPrivate) server.privates++;
@@ -229,12 +231,11 @@ export class Lot {
     if (this.#standing.generationOf(id) === undefined)
       return this.knows(id) ? "server_offline" : "unknown_server";
     const known = this.#servers.get(id);
-    const deadline = performance.now() + this.#options.holdSeconds * 1000;
-    if (
-      !this.knows(id) &&
-      performance.now() - this.#startedAt >= this.#options.holdSeconds * 1000
-    )
-      return "unknown_server";
+    const now = performance.now();
+    const deadline = now + this.#options.holdSeconds * 1000;
+    this.#startedAt ??= now;
+    const isNew = now < this.#startedAt + this.#options.holdSeconds * 1000;
+    if (!isNew && !this.knows(id)) return "unknown_server";
     if (
       this.#waiting >= this.#options.maxWaiting ||
       (known?.waiting.size ?? 0) >= this.#options.maxWaitingPerServer
