@@ -153,14 +153,13 @@ describe("a relay that is stopped and started again under load", function () {
   ] as const) {
     it(`by ${signal}, ${outage} later, has its agents back in 2 s, and fails no request that begins then`, async () => {
       const env = { DRAIN_SECONDS: "1" };
-      let relay = await startRelayHere(env);
-      const { port } = relay;
+      const { program, port } = await startRelayHere(env);
       const parked = await parkAll(port);
       const before = parked.map(({ id }) => visit(port, `/?rendezvous=${id}`));
       for (const { outcome } of await Promise.all(before))
         expect(outcome).to.equal("ok");
       for (const one of parked) one.troubles = 0;
-      await relay.program.stop(signal);
+      await program.stop(signal);
       // Each agent has asked several times: that is how long the outage lasts.
       await until(() => parked.every((one) => one.troubles > troubles));
       const visits = Array.from({ length: 30 }, async (_, n) => {
@@ -173,7 +172,7 @@ describe("a relay that is stopped and started again under load", function () {
         );
       });
       for (const one of parked) one.upAt = 0;
-      relay = await startRelayHere({ ...env, PORT: String(port) });
+      await startRelayHere({ ...env, PORT: String(port) });
       const listenedAt = performance.now();
       await until(() => parked.every(({ upAt }) => upAt > 0));
       const last = Math.max(...parked.map(({ upAt }) => upAt));

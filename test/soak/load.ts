@@ -10,7 +10,7 @@ import {
   Reader,
   Failed,
   codeOf,
-  run,
+  run as runErrand,
   startLedger,
   type Kind,
   type Ledger,
@@ -59,6 +59,15 @@ export interface Load {
   stop(): Promise<void>;
 }
 
+/** Where the load stands. */
+interface Run {
+  phase: "loading" | "resting" | "over";
+  /** Tasks under way. */
+  busy: number;
+  /** Visitors wait for it before each task. */
+  turn: Promise<void>;
+}
+
 /** Loads the relay program that listens on these ports. */
 export async function startLoad(
   port: number,
@@ -70,7 +79,7 @@ export async function startLoad(
   const wrong: string[] = [];
   const ids = WAYS.map((way) => `by-${way}`);
   const ledgers: Ledger[] = [];
-  let stopped = false;
+  const run: Run = { phase: "loading", busy: 0, turn: Promise.resolve() };
   for (const [n, id] of ids.entries()) {
     const ledger = await startLedger(id);
     ledgers.push(ledger);
@@ -85,7 +94,7 @@ export async function startLoad(
     );
     afterThisTest(() => agent.close());
     agent.on("trouble", (reason) => {
-      if (!stopped) wrong.push(`agent of ${id}: ${reason}`);
+      if (run.phase !== "over") wrong.push(`agent of ${id}: ${reason}`);
     });
     await agent.ready();
   }
@@ -97,15 +106,18 @@ export async function startLoad(
     ]);
   let program = startFlapping();
   const flaps = setInterval(() => {
-    const former = program;
-    void former.stop(roll() < 0.5 ? "SIGKILL" : "SIGTERM").then(() => {
-      program = startFlapping();
+    void program.stop(roll() < 0.5 ? "SIGKILL" : "SIGTERM").then(() => {
+      if (run.phase !== "over") program = startFlapping();
     });
   }, FLAP_MILLISECONDS);
 
   let shared = new HttpAgent({ keepAlive: true, maxSockets: 6 });
   const errand = (kind: Kind, id: string, patience: number): Promise<Outcome> =>
-    run({ ...{ kind, id, port, direct: port, roll }, patience, agent: shared });
+    runErrand({
+      ...{ kind, id, port, direct: port, roll },
+      patience,
+      agent: shared,
+    });
   const any = <T>(list: readonly T[]): T | undefined =>
     list[Math.floor(roll() * list.length)];
 
@@ -145,18 +157,16 @@ export async function startLoad(
     generic: () => expecting("right", generic(port, genericPort, roll)),
   };
 
-  let pausing: Promise<void> | undefined;
   let resume = (): void => undefined;
-  let busy = 0;
   let allRest = (): void => undefined;
   const visitor = async (): Promise<void> => {
-    while (!stopped) {
-      await pausing;
+    while (run.phase !== "over") {
+      await run.turn;
       // Not all at once, and not all that the machine can do.
       await new Promise((resolve) => setTimeout(resolve, roll() * 60));
       const task = any(TASKS);
-      if (stopped || pausing !== undefined || task === undefined) continue;
-      busy++;
+      if (run.phase !== "loading" || task === undefined) continue;
+      run.busy++;
       const [outcome, isRight] = isKind(task)
         ? await expecting(
             "right",
@@ -165,17 +175,18 @@ export async function startLoad(
         : await tasks[task]().catch(
             (error: unknown) => [`wrong: ${String(error)}`, false] as const,
           );
-      busy--;
+      run.busy--;
       const name = `${task} ${outcome}`;
       outcomes.set(name, (outcomes.get(name) ?? 0) + 1);
       if (!isRight) wrong.push(name);
-      if (busy === 0) allRest();
+      if (run.busy === 0) allRest();
     }
   };
   const visitors = Array.from({ length: VISITORS }, visitor);
   const rest = async (): Promise<void> => {
-    pausing = new Promise((done) => (resume = done));
-    if (busy > 0) await new Promise<void>((done) => (allRest = done));
+    run.phase = "resting";
+    run.turn = new Promise((done) => (resume = done));
+    if (run.busy > 0) await new Promise<void>((done) => (allRest = done));
     shared.destroy();
   };
   return {
@@ -195,13 +206,12 @@ export async function startLoad(
       for (const { posts } of ledgers)
         for (const [key, times] of posts) if (times === 1) posts.delete(key);
       shared = new HttpAgent({ keepAlive: true, maxSockets: 6 });
-      pausing = undefined;
+      run.phase = "loading";
       resume();
     },
     async stop() {
       clearInterval(flaps);
-      stopped = true;
-      pausing = undefined;
+      run.phase = "over";
       resume();
       await Promise.all(visitors);
       shared.destroy();

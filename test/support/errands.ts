@@ -48,8 +48,8 @@ export async function startLedger(id: string): Promise<Ledger> {
         wake();
       });
     for (let left = down; left > 0 && !to.destroyed; left -= PIECE_OCTETS) {
-      const flows = to.write(next(Math.min(left, PIECE_OCTETS)));
-      if (!flows && !to.destroyed)
+      to.write(next(Math.min(left, PIECE_OCTETS)));
+      if (to.writableNeedDrain)
         await new Promise<void>((resolve) => (wake = resolve));
       if (milliseconds > 0)
         await new Promise((resolve) => setTimeout(resolve, milliseconds));
