@@ -29,7 +29,7 @@ const BARE: Readonly<Partial<Record<Kind, readonly LinkName[]>>> = {
 };
 
 describe("a bad network", function () {
-  this.timeout(IS_LONG ? 0 : 90_000);
+  this.timeout(IS_LONG ? 0 : 170_000);
 
   it(`costs a visit at most its answer, and nobody else's, and leaves nothing behind (FAULT_SEED=${SEED})`, async () => {
     const roll = dice(SEED);
