@@ -38,7 +38,7 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
   "issue.ts": ["protocol.ts", "relay/options.ts"],
   "values.ts": ["protocol.ts", "grant.ts", "relay/options.ts"],
   "config.ts": ["values.ts", "relay/options.ts"],
-  "command.ts": [
+  command: [
     "config.ts",
     "values.ts",
     "protocol.ts",
@@ -63,7 +63,7 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
     "issue.ts",
     "grant.ts",
     "config.ts",
-    "command.ts",
+    "command",
     "errors.ts",
     "version.ts",
   ],

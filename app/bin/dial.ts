@@ -10,9 +10,7 @@ import { DialError } from "../client/ways.ts";
 import { list } from "../wire/ladder.ts";
 import { PipeStream } from "../wire/pipestream.ts";
 import { complain } from "./print.ts";
-import type { Command } from "../command.ts";
-
-type DialCommand = Extract<Command, { command: "dial" }>;
+import type { DialCommand } from "../command/dial.ts";
 
 const STDOUT = 1;
 

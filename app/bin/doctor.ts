@@ -7,10 +7,8 @@ import {
   type DoctorOptions,
 } from "../client/doctor.ts";
 import type { Finding } from "../client/finding.ts";
-import type { Command } from "../command.ts";
+import type { DoctorCommand } from "../command/doctor.ts";
 import { say, sayJson } from "./print.ts";
-
-type DoctorCommand = Extract<Command, { command: "doctor" }>;
 
 const EXITS = { works: 0, refused: 3, unreachable: 4 } as const;
 /** As wide as the widest of each column, and two more. */

@@ -4,7 +4,9 @@ import { existsSync } from "node:fs";
 import process from "node:process";
 import { park } from "../agent/agent.ts";
 import { createWatch } from "../agent/watch.ts";
-import { readCommand, type Command } from "../command.ts";
+import { readCommand, type Command } from "../command/command.ts";
+import type { IssueCommand } from "../command/issue.ts";
+import type { ParkCommand } from "../command/park.ts";
 import { issue } from "../issue.ts";
 import { SettingsError } from "../relay/options.ts";
 import { VERSION } from "../version.ts";
@@ -22,8 +24,6 @@ const LEAVING_SECONDS = 10;
 const USAGE_EXIT = 2;
 /** Where HTTP visits go when no HTTP service is named. */
 const HTTP_PORT = 80;
-
-type ParkCommand = Extract<Command, { command: "park" }>;
 
 function main(): void {
   try {
@@ -65,12 +65,7 @@ function run(command: Command): void {
   }
 }
 
-function runIssue({
-  id,
-  relay,
-  json,
-  settings,
-}: Extract<Command, { command: "issue" }>): void {
+function runIssue({ id, relay, json, settings }: IssueCommand): void {
   const issued = issue(id, { ...settings, relay });
   if (json) {
     console.log(JSON.stringify(issued));

@@ -3,9 +3,7 @@ import process from "node:process";
 import qrcode from "qrcode";
 import { GRANT_PARAMETER, makeGrant, type Grant } from "../grant.ts";
 import { complain, say, sayJson } from "./print.ts";
-import type { Command } from "../command.ts";
-
-type ShareCommand = Extract<Command, { command: "share" }>;
+import type { ShareCommand } from "../command/share.ts";
 
 export function runShare(command: ShareCommand): void {
   const { visit, id, secret, limits, json } = command;

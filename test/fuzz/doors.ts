@@ -6,7 +6,7 @@ import { createServer, type Server } from "node:http";
 import { pino } from "pino";
 import { IdleTunnel } from "../../app/agent/idle.ts";
 import { joinOffer, type Join } from "../../app/agent/target.ts";
-import { readCommand } from "../../app/command.ts";
+import { readCommand } from "../../app/command/command.ts";
 import { recall, remember, forget } from "../../app/client/search.ts";
 import { deriveKey, makeToken } from "../../app/protocol.ts";
 import { Auth } from "../../app/relay/auth.ts";

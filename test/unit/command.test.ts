@@ -1,6 +1,6 @@
 // Command lines: what they mean, and everything wrong about them said at once.
 import { expect } from "chai";
-import { readCommand } from "../../app/command.ts";
+import { readCommand } from "../../app/command/command.ts";
 import { makeGrant } from "../../app/grant.ts";
 import { problemsOf } from "../support/problems.ts";
 import { scratchFile } from "../support/programs.ts";

@@ -1,0 +1,67 @@
+// The command line of `rendezvous issue`: an id, and the relay's settings from the environment.
+import { DEFAULT_PORT, readPortVariable, readVariables } from "../config.ts";
+import {
+  SettingsError,
+  checkSettings,
+  type RelayOptions,
+} from "../relay/options.ts";
+import { collect, readUrl, type Environment } from "../values.ts";
+import { parse, text, type HelpCommand } from "./flags.ts";
+
+export interface IssueCommand {
+  readonly command: "issue";
+  readonly id: string;
+  readonly relay: URL;
+  readonly json: boolean;
+  readonly settings: RelayOptions;
+}
+
+/**
+ * Reads what follows `rendezvous issue`.
+ * @throws SettingsError with one sentence for each problem
+ */
+export function readIssue(
+  argv: readonly string[],
+  environment: Environment,
+): HelpCommand | IssueCommand {
+  const { values, positionals } = parse(argv, {
+    relay: { type: "string" },
+    json: { type: "boolean" },
+    help: { type: "boolean", short: "h" },
+  });
+  if (values["help"] === true) return { command: "help", topic: "issue" };
+  const problems: string[] = [];
+  const [id, ...more] = positionals;
+  if (id === undefined || more.length > 0)
+    problems.push("Name one id: `rendezvous issue ID`.");
+  const given = readVariables(environment, problems);
+  if (given["relaySecret"] === undefined) {
+    problems.push(
+      "RELAY_SECRET must be set to the relay's secret, or RELAY_SECRET_FILE to a file that has it.",
+    );
+  }
+  const settings = collect(problems, () => checkSettings(given));
+  const port =
+    collect(problems, () => readPortVariable(environment)) ?? DEFAULT_PORT;
+  const relay = readUrl(
+    text(values["relay"]) ??
+      settings?.publicUrl ??
+      `http://localhost:${String(port)}`,
+    values["relay"] === undefined ? "PUBLIC_URL" : "--relay",
+    problems,
+  );
+  if (
+    problems.length > 0 ||
+    id === undefined ||
+    settings === undefined ||
+    relay === undefined
+  )
+    throw new SettingsError(problems.join("\n"));
+  return {
+    command: "issue",
+    id,
+    relay,
+    json: values["json"] === true,
+    settings,
+  };
+}

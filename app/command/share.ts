@@ -1,0 +1,120 @@
+// The command line of `rendezvous share`: a link, the secret of its id, and what the link allows.
+import type { GrantLimits } from "../grant.ts";
+import { SettingsError } from "../relay/options.ts";
+import {
+  decode,
+  nonEmpty,
+  readMethods,
+  readPath,
+  readPorts,
+  readSpan,
+  readText,
+  readUrl,
+  readUses,
+  readVisit,
+  shown,
+  type Environment,
+} from "../values.ts";
+import { parse, text, type HelpCommand } from "./flags.ts";
+
+export interface ShareCommand {
+  readonly command: "share";
+  /** Where visitors come in, without a grant. */
+  readonly visit: URL;
+  readonly id: string;
+  readonly secret: string;
+  readonly limits: GrantLimits;
+  /** Print the QR code also where nobody looks at a terminal. */
+  readonly qr: boolean;
+  readonly json: boolean;
+}
+
+/**
+ * Reads what follows `rendezvous share`.
+ * @throws SettingsError with one sentence for each problem
+ */
+export function readShare(
+  argv: readonly string[],
+  environment: Environment,
+): HelpCommand | ShareCommand {
+  const { values, positionals } = parse(argv, {
+    path: { type: "string" },
+    methods: { type: "string" },
+    ports: { type: "string" },
+    expires: { type: "string" },
+    uses: { type: "string" },
+    "secret-file": { type: "string" },
+    qr: { type: "boolean" },
+    json: { type: "boolean" },
+    help: { type: "boolean", short: "h" },
+  });
+  if (values["help"] === true) return { command: "help", topic: "share" };
+  const problems: string[] = [];
+  const [named, ...more] = positionals;
+  if (named === undefined || more.length > 0)
+    problems.push(
+      "Name the URL that visitors use, as `rendezvous issue` prints it: `rendezvous share 'https://relay.example.com/?rendezvous=ID'`.",
+    );
+  const place =
+    named === undefined
+      ? undefined
+      : readVisit(
+          named,
+          nonEmpty(environment["RENDEZVOUS_PARAMETER"]),
+          problems,
+        );
+  const secret =
+    place === undefined
+      ? undefined
+      : readSecretOf(place, text(values["secret-file"]), environment, problems);
+  const path = text(values["path"]);
+  const limits: GrantLimits = {
+    path: path === undefined ? undefined : readPath(path, problems),
+    methods: readMethods(text(values["methods"]), problems),
+    ports: readPorts(text(values["ports"]), problems),
+    uses: readUses(text(values["uses"]), problems),
+    seconds: readSpan(text(values["expires"]), problems),
+  };
+  if (problems.length > 0 || place === undefined || secret === undefined)
+    throw new SettingsError(problems.join("\n"));
+  const visit = new URL(place.visit);
+  if (limits.path !== undefined && visit.pathname === "/")
+    visit.pathname = limits.path;
+  return {
+    command: "share",
+    visit,
+    id: place.id,
+    secret,
+    limits,
+    qr: values["qr"] === true,
+    json: values["json"] === true,
+  };
+}
+
+/** The secret of the id of a link, from where park takes it. */
+function readSecretOf(
+  { id, password }: { readonly id: string; readonly password: string },
+  givenFile: string | undefined,
+  environment: Environment,
+  problems: string[],
+): string | undefined {
+  const file = givenFile ?? nonEmpty(environment["RENDEZVOUS_SECRET_FILE"]);
+  if (file !== undefined) return readText(file, problems);
+  if (password !== "") return password;
+  const variable = nonEmpty(environment["RENDEZVOUS_URL"]);
+  const parked =
+    variable === undefined
+      ? undefined
+      : readUrl(variable, "RENDEZVOUS_URL", problems);
+  const owner = decode(parked?.username ?? "").toLowerCase();
+  if (owner !== "" && owner !== id)
+    problems.push(
+      `RENDEZVOUS_URL has the secret of ${shown(owner)}, and the link is for ${shown(id)}.`,
+    );
+  const secret = decode(parked?.password ?? "");
+  if (secret === "" && (variable === undefined || parked !== undefined))
+    problems.push(
+      `The secret of ${shown(id)} is missing. Name a file with --secret-file, or set RENDEZVOUS_URL as for \`rendezvous park\`.`,
+    );
+  return secret;
+}
