@@ -99,6 +99,8 @@ export class Connection implements Receiver {
   /** Of a visitor who has not taken the last answer yet. */
   #pace: Pace | undefined;
   #running = false;
+  /** The next request is in hand already, and is served in the next turn of the event loop. */
+  #deferred = false;
   #visitorEnded = false;
   #draining = false;
 
@@ -161,7 +163,17 @@ export class Connection implements Receiver {
     this.#phase = "head";
     this.#since = performance.now();
     this.link.resume();
-    this.#run();
+    if (this.early > 0) this.#defer();
+    else this.#run();
+  }
+
+  /** One request a turn: whoever sends hundreds at once, answered at once, would keep everybody else waiting. */
+  #defer(): void {
+    this.#deferred = true;
+    setImmediate(() => {
+      this.#deferred = false;
+      if (!this.link.over) this.#run();
+    });
   }
 
   /** Answers the request under way with a failure; nothing of another answer may be out. */
@@ -324,15 +336,16 @@ export class Connection implements Receiver {
     this.#running = true;
     while (this.#step());
     this.#running = false;
-    if (this.#phase === "head" && this.#visitorEnded && !this.link.needsDrain)
-      this.close();
+    if (this.#deferred || this.#phase !== "head") return;
+    if (this.#visitorEnded && !this.link.needsDrain) this.close();
   }
 
   #step(): boolean {
     if (this.#phase === "body") return this.#readBody();
-    // Whoever asks much and reads little waits until he has read.
-    if (this.#phase !== "head" || this.early === 0 || this.link.needsDrain)
+    if (this.#phase !== "head" || this.early === 0 || this.#deferred)
       return false;
+    // Whoever asks much and reads little waits until he has read.
+    if (this.link.needsDrain) return false;
     try {
       return this.#readHead();
     } catch (problem) {

@@ -39,6 +39,36 @@ describe("one connection of a visitor", () => {
     expect((await visitor.answer()).body).to.equal("ok");
   });
 
+  for (const path of ["/-/health", "/nothing"]) {
+    it(`with hundreds of requests for ${path} at once keeps nobody else waiting, and all of them are answered`, async () => {
+      const relay = await startRelay();
+      const [crowd, other] = [
+        await connectRaw(relay.port),
+        await connectRaw(relay.port),
+      ];
+      for (const visitor of [crowd, other]) {
+        visitor.write(get("/-/health"));
+        await visitor.answer();
+      }
+      const count = 500;
+      crowd.write(get(path).repeat(count));
+      other.write(get("/-/health"));
+      expect((await other.answer()).status).to.equal(200);
+      const before = crowd.received.split("HTTP/1.1 ").length - 1;
+      expect(before).to.be.below(count / 10);
+      for (let i = 0; i < count; i++) await crowd.answer();
+    });
+  }
+
+  it("with requests in hand when the visitor ends his direction answers all of them", async () => {
+    const relay = await startRelay();
+    const visitor = await connectRaw(relay.port);
+    visitor.socket.end(get("/nothing").repeat(20));
+    for (let i = 0; i < 20; i++)
+      expect((await visitor.answer()).status).to.equal(404);
+    await visitor.end();
+  });
+
   it("ends after a request that says so", async () => {
     const { visitor } = await answered(
       OK,
