@@ -344,6 +344,7 @@ class TcpVisit implements Waiter, Server {
   #join(tunnel: Tunnel, visitor: Pipe, hidden: Pipe): void {
     const { streams, log } = this.#around;
     const { id, port, form } = this.#wanted;
+    streams.limit(visitor, hidden, this.#visa.until);
     streams.join(visitor, hidden, (octets) => {
       tunnel.gone();
       log.debug({ id, port, form, ...octets }, "a TCP visit is over");

@@ -54,7 +54,9 @@ export interface ExchangeEvents {
   lost(): void;
   /** No answer can be given but this one. */
   failed(code: FailureCode, detail?: string): void;
-  /** A 101 came, and what followed it is over. */
+  /** A 101 came: the two sides are to be spliced. */
+  switched(visitor: Link, hidden: Link): void;
+  /** What followed it is over. */
   spliced(spliced: Spliced): void;
 }
 
@@ -409,6 +411,7 @@ export class Exchange implements Receiver, Server {
     link.write(answerHead(answer, { minor: 1, persistent: true }, options));
     if (octets.length > 0) link.write(octets);
     if (early.length > 0) this.#tunnel.write(early);
+    events.switched(link, this.#tunnel);
     splice(link, this.#tunnel, (spliced) => {
       carrier.gone();
       events.spliced(spliced);

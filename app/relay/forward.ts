@@ -5,6 +5,7 @@ import type { Logger } from "pino";
 import type { FailureCode } from "../errors.ts";
 import type { Wanted } from "../grant.ts";
 import { fieldOf, type RequestHead } from "../wire/head.ts";
+import type { Link } from "../wire/link.ts";
 import type { Spliced } from "../wire/splice.ts";
 import type { Connection, Server } from "./connection.ts";
 import { clientOf, requestIdOf, type TrustOptions } from "./client.ts";
@@ -18,6 +19,7 @@ import { requestHead, type Client } from "./heads.ts";
 import type { Lot, Waiter } from "./lot.ts";
 import type { NamedServer } from "./naming.ts";
 import { network } from "./network.ts";
+import type { Streams } from "./streams.ts";
 import type { Tunnel } from "./tunnel.ts";
 
 /** Methods that may be sent twice, for they change nothing (RFC 9110 9.2.1). */
@@ -32,19 +34,30 @@ export interface ForwardOptions extends TrustOptions, ExchangeOptions {
 }
 
 /** Makes the door; `named` is what naming found in `request`, and `visa` what grants it showed. */
-export function createForward(lot: Lot, options: ForwardOptions, log: Logger) {
+export function createForward(
+  lot: Lot,
+  streams: Streams,
+  options: ForwardOptions,
+  log: Logger,
+) {
   return function forward(
     connection: Connection,
     request: RequestHead,
     named: NamedServer,
     visa: Visa,
   ): void {
-    new Visit(connection, request, named, visa, { lot, options, log }).begin();
+    new Visit(connection, request, named, visa, {
+      lot,
+      streams,
+      options,
+      log,
+    }).begin();
   };
 }
 
 interface Surroundings {
   readonly lot: Lot;
+  readonly streams: Streams;
   readonly options: ForwardOptions;
   readonly log: Logger;
 }
@@ -147,6 +160,10 @@ class Visit implements Waiter, Server, ExchangeEvents {
 
   failed(code: FailureCode, detail?: string): void {
     this.refuse(code, detail);
+  }
+
+  switched(visitor: Link, hidden: Link): void {
+    this.#around.streams.limit(visitor, hidden, this.#visa.until);
   }
 
   spliced(octets: Spliced): void {

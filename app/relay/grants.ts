@@ -24,8 +24,9 @@ const MAX_COUNTED_PER_SERVER = 1000;
 /** Counts live for hours: forgetting them is not urgent. */
 const SWEEP_MILLISECONDS = 10 * 1000;
 
-/** Fields that some servers take for the path or the method; they would lead past a grant. */
+/** Fields that some servers take for the path or the method, or for a second path (RFC 4918 10.3); they would lead past a grant. */
 const OVERRIDES = new Set([
+  "destination",
   "x-original-url",
   "x-rewrite-url",
   "x-http-method",
@@ -151,6 +152,7 @@ export class Visa {
   readonly #strays: boolean;
   /** What has let the request in, so that it is not counted again for a second tunnel. */
   #entered: Shown | undefined;
+  #until: number | undefined;
 
   constructor(
     grants: Grants,
@@ -174,6 +176,11 @@ export class Visa {
     return new Visa(this.#grants, [copy], this.#strays, copy);
   }
 
+  /** When the grant ends that has let the request in: milliseconds since 1970. */
+  get until(): number | undefined {
+    return this.#until;
+  }
+
   /** A grant stood in the query, so that the address is a secret. */
   get inQuery(): boolean {
     return this.#shown.some(({ place }) => place === "query");
@@ -191,6 +198,7 @@ export class Visa {
       this.#grants.use(grant);
       this.#entered = found;
     }
+    if (grant !== undefined) this.#until = grant.exp * 1000;
     return denial;
   }
 

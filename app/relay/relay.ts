@@ -90,8 +90,8 @@ export function createRelay(
   let draining = false;
   const pages = new Pages({ ...options, draining: () => draining }, log);
   const park = createPark(lot, auth, options, log);
-  const forward = createForward(lot, options, log);
   const streams = new Streams(options);
+  const forward = createForward(lot, streams, options, log);
   const generic = new Generic(lot, auth, streams, options, log);
   const echoes = new Echoes();
   const gate = new Gate(options);
@@ -212,6 +212,7 @@ export function createRelay(
         failed: (code, detail) => {
           connection.refuse(code, { detail });
         },
+        switched: () => {},
         spliced: () => {},
       },
     }).start();

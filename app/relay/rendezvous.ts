@@ -131,12 +131,21 @@ export class Rendezvous {
     this.#meetings.spend(meeting, cookie);
     const early = Buffer.from(rest);
     tunnel.claim();
-    if (tunnel.agent) this.#ask(link, client, tunnel, early);
-    else this.#join(link, tunnel, tunnel.link, early);
+    const join = (hidden: Pipe): void => {
+      this.#streams.limit(link, hidden, visa?.until);
+      this.#join(link, tunnel, hidden, early);
+    };
+    if (tunnel.agent) this.#ask(link, client, tunnel, join);
+    else join(tunnel.link);
   }
 
   /** Asks an agent for its HTTP server, in the name of an initiator. */
-  #ask(link: Link, client: Client, tunnel: Tunnel, early: Buffer): void {
+  #ask(
+    link: Link,
+    client: Client,
+    tunnel: Tunnel,
+    join: (hidden: Pipe) => void,
+  ): void {
     link.pause();
     const question = {
       port: MEETING_PORT,
@@ -150,7 +159,7 @@ export class Rendezvous {
     const ask = new Ask(tunnel, question, {
       reached: (pipe, capsules) => {
         this.#asks.delete(ask);
-        this.#join(link, tunnel, pipe, early);
+        join(pipe);
         if (capsules.length > 0) tunnel.link.receiver.data(capsules);
       },
       refused: fail,

@@ -15,6 +15,8 @@ export class Streams {
   readonly #options: StreamOptions;
   /** join() takes a stream out when both its pipes are done. */
   readonly #streams = new Set<Stream>();
+  /** Streams that end with a grant, and when: milliseconds since 1970. sweep() takes out what is over. */
+  readonly #limited = new Map<readonly Pipe[], number>();
 
   constructor(options: StreamOptions) {
     this.#options = options;
@@ -30,9 +32,18 @@ export class Streams {
     });
   }
 
+  /** Breaks both pipes at a time, if they are not over by then: milliseconds since 1970; undefined is never. */
+  limit(visitor: Pipe, hidden: Pipe, until: number | undefined): void {
+    if (until !== undefined) this.#limited.set([visitor, hidden], until);
+  }
+
   /** Beats, and ends what is silent. `now` is of the monotonic clock. */
   sweep(now: number): void {
     for (const stream of this.#streams) stream.sweep(now, this.#options);
+    for (const [pipes, until] of this.#limited) {
+      if (Date.now() >= until) for (const pipe of pipes) pipe.reset();
+      if (pipes.every((pipe) => pipe.over)) this.#limited.delete(pipes);
+    }
   }
 }
 

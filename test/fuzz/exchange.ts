@@ -8,6 +8,7 @@ import { Grants } from "../../app/relay/grants.ts";
 import { Lot } from "../../app/relay/lot.ts";
 import { nameServer } from "../../app/relay/naming.ts";
 import { checkSettings } from "../../app/relay/options.ts";
+import { Streams } from "../../app/relay/streams.ts";
 import { Tunnel } from "../../app/relay/tunnel.ts";
 import { BodyReader } from "../../app/wire/body.ts";
 import { Malformed, headEnd, readAnswerHead } from "../../app/wire/head.ts";
@@ -36,7 +37,7 @@ interface Scene {
 /** A visitor, and a hidden server that has parked two tunnels as an agent. */
 function scene(): Scene {
   const lot = new Lot(OPTIONS, { generationOf: () => 1 });
-  const forward = createForward(lot, OPTIONS, SILENT);
+  const forward = createForward(lot, new Streams(OPTIONS), OPTIONS, SILENT);
   const tunnels = [new End(), new End()];
   for (const { link } of tunnels) {
     const tunnel = new Tunnel(

@@ -372,6 +372,7 @@ describe("a grant that does not allow it", () => {
       "X-Original-URL",
       "X_Rewrite_Url",
       "X-HTTP-Method-Override",
+      "Destination",
     ]) {
       const more = { [name]: "/secret" };
       const target = "/photos/?rendezvous=pi";
@@ -444,6 +445,40 @@ describe("a grant for TCP", () => {
     await parkHere(relay, "pi", target, { tcp, private: true });
     return relay;
   }
+
+  it("is cut when its grant ends, and so is an upgraded connection", async () => {
+    const relay = await startRelay();
+    const target = createServer().on("upgrade", (_request, socket) => {
+      socket.write(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n",
+      );
+      socket.on("error", () => undefined).pipe(socket);
+    });
+    const tcp = new Map([[22, { host: "127.0.0.1", port: await startEcho() }]]);
+    await parkHere(relay, "pi", target, { tcp, private: true });
+    const short = grantFor(relay, "pi", { ports: [22], seconds: 1 });
+    const long = grantFor(relay, "pi", { ports: [22] });
+    const page = grantFor(relay, "pi", { seconds: 1 });
+    const [cut, stays] = await Promise.all(
+      [short, long].map((grant) =>
+        connectTo(relay, "pi:22", { "Proxy-Authorization": `Bearer ${grant}` }),
+      ),
+    );
+    const upgraded = await connectRaw(relay.port);
+    upgraded.write(
+      `GET /?rendezvous=pi&grant=${page} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n`,
+    );
+    await upgraded.take("\r\n\r\n");
+    for (const raw of [cut?.raw, stays?.raw, upgraded]) {
+      raw?.write("hello");
+      await raw?.take("hello");
+    }
+    await until(
+      () => cut?.raw.closed === "reset" && upgraded.closed === "reset",
+    );
+    stays?.raw.write("still here");
+    await stays?.raw.take("still here");
+  });
 
   it("lets through by CONNECT, shown in any of its ways", async () => {
     const relay = await offering();
