@@ -73,8 +73,13 @@ function prepare(): Prepared | undefined {
         ? undefined
         : readCertificate(certificateFiles);
     const log = pino({ level: config.logLevel });
-    const maxConnections = withinFiles(options.maxConnections, log);
+    const maxConnections = withinFiles(options.maxConnections);
     const relay = createRelay({ ...options, maxConnections, tls }, log);
+    if (maxConnections < options.maxConnections)
+      log.warn(
+        { connections: maxConnections },
+        "the system allows fewer open files than MAX_CONNECTIONS needs: raise `ulimit -n`, or lower MAX_CONNECTIONS",
+      );
     return { config, log, tls, relay };
   } catch (error) {
     if (!(error instanceof SettingsError)) throw error;

@@ -1,5 +1,6 @@
 // Limits: how many connections, requests, tunnels and streams one may have, and how those who want more are answered.
 import { expect } from "chai";
+import { advanceClock } from "../support/clock.ts";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import type { AddressInfo, Socket } from "node:net";
@@ -363,10 +364,9 @@ describe("requests", () => {
     await expectRefused(hasty, 429, "too_many_requests", "1");
     await expectHealth(await connectRaw(relay.port, SECOND));
     // The connection goes on.
-    for (;;) {
-      hasty.write(get("/-/health"));
-      if ((await hasty.answer()).status === 200) break;
-    }
+    advanceClock(1000);
+    hasty.write(get("/-/health"));
+    expect((await hasty.answer()).status).to.equal(200);
   });
 
   it("to visit, to dial and to park count alike, and what follows a dial or a park is not read as one", async () => {

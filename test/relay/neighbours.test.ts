@@ -444,6 +444,8 @@ describe("a hidden server cannot reach beyond its own id, when it", () => {
   it("takes every place where visitors wait for it: victim's visitors wait in places of their own", async () => {
     const { relay, mallory, lure, expectVictimServed } = await begin({
       maxWaitingPerServer: 8,
+      // As if they came from many networks.
+      maxTunnelsPerVisitor: 0,
       holdSeconds: 0.5,
     });
     const visitor = await lure();

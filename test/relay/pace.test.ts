@@ -156,7 +156,7 @@ describe("an answer", () => {
     });
     const options = {
       headSeconds: 30,
-      stallSeconds: 60,
+      stallSeconds: 59,
       minOctetsPerSecond: 1,
       maxRequestsPerConnection: 0,
       maxHeadOctets: 1024,

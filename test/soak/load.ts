@@ -147,6 +147,8 @@ export async function startLoad(
       const outcome = await ask(
         port,
         `CONNECT uuid:guess-${Math.floor(roll() * 1e9)}?response=123456 HTTP/1.1\r\n\r\n`,
+        // Whoever guesses ends the codes of his address.
+        "127.0.0.66",
       );
       return [outcome, ["bad_token", "too_many_failures"].includes(outcome)];
     },
@@ -250,8 +252,12 @@ async function within<T>(
 }
 
 /** One request, and the code that it is refused with. */
-function ask(port: number, request: string): Promise<Outcome> {
-  const socket = connect({ port, host: "127.0.0.1" });
+function ask(
+  port: number,
+  request: string,
+  localAddress = "127.0.0.1",
+): Promise<Outcome> {
+  const socket = connect({ port, host: "127.0.0.1", localAddress });
   socket.write(request);
   return within(socket, async (reader) => {
     const { status, body } = await reader.answer();
@@ -343,7 +349,7 @@ async function generic(port: number, genericPort: number): Promise<Outcome> {
   return within(responder, async (server) => {
     let text = "";
     // It may not have come to wait yet.
-    for (let n = 0; n < 50 && !text.startsWith("+OK"); n++) {
+    for (let n = 0; n < 500 && !text.startsWith("+OK"); n++) {
       const initiator = go(await cookieOf(`GET /?uuid=${id}`));
       text = await within(initiator, async (reader) => {
         const told = (await reader.upTo("\n")).toString();
