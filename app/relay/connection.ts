@@ -20,6 +20,8 @@ import { Pace, type PaceOptions } from "./pace.ts";
 const IDLE_MILLISECONDS = 95 * 1000;
 /** How long the other side has to read the last answer and to close. */
 const CLOSING_MILLISECONDS = 5 * 1000;
+/** The same while the relay leaves, for whoever got no answer of a hidden server: he does not decide how long that takes. */
+const HURRIED_MILLISECONDS = 1000;
 /** Octets kept of what cannot be read yet: pipelined requests, the body of one that waits. */
 const MAX_HELD_OCTETS = 64 * 1024;
 
@@ -41,6 +43,8 @@ export interface Server {
   visitorGone(): void;
   /** Time passes; `now` is of the monotonic clock. */
   sweep(now: number): void;
+  /** The relay leaves, and waits for nobody on its own account. */
+  windUp(): void;
 }
 
 /** Holds a request that cannot be served yet: while a token is checked nothing is taken from the connection. */
@@ -52,6 +56,7 @@ export const NO_SERVER: Server = {
   visitorEnd() {},
   visitorGone() {},
   sweep() {},
+  windUp() {},
 };
 
 export interface ConnectionOptions extends HeadLimits, PaceOptions {
@@ -103,6 +108,10 @@ export class Connection implements Receiver {
   #deferred = false;
   #visitorEnded = false;
   #draining = false;
+  /** The relay waits only for what hidden servers have answered. */
+  #hurried = false;
+  /** Octets of a hidden server may be among those that the visitor has not taken. */
+  #hasForeign = false;
 
   constructor(
     link: Link,
@@ -145,8 +154,9 @@ export class Connection implements Receiver {
     this.#phase = "held";
   }
 
-  /** The server takes the body from now on; requestEnd() follows when it is complete. */
-  accept(server: Server): void {
+  /** The server takes the body from now on; requestEnd() follows when it is complete. `isOwn` where the relay itself answers. */
+  accept(server: Server, isOwn: boolean): void {
+    this.#answerBegins(isOwn);
     this.#server = server;
     this.#phase = "body";
     this.link.resume();
@@ -218,6 +228,7 @@ export class Connection implements Receiver {
     else if (request?.minor === 0) hops.push("keep-alive");
     if (hops.length > 0) head += `Connection: ${hops.join(", ")}\r\n`;
     head += "\r\n";
+    this.#answerBegins(true);
     this.link.write(
       Buffer.from(request?.method === "HEAD" ? head : head + body),
     );
@@ -257,10 +268,21 @@ export class Connection implements Receiver {
     this.#draining = true;
   }
 
-  /** Ends the connection as soon as nothing is under way. */
+  /** Ends the connection unless an exchange with a hidden server is under way. */
   windUp(): void {
     this.finishSoon();
-    if (this.#phase === "head" && this.early === 0) this.close();
+    this.#hurried = true;
+    if (this.#phase === "head") {
+      this.#answerBegins(true);
+      // A head that has come in part is no request yet, and may be sent again.
+      if (this.early === 0) this.close();
+      else this.#refuseHead("draining");
+    } else this.#server?.windUp();
+  }
+
+  #answerBegins(isOwn: boolean): void {
+    if (!isOwn) this.#hasForeign = true;
+    else if (this.link.backlog === 0) this.#hasForeign = false;
   }
 
   /** Ends what has lasted too long. */
@@ -280,8 +302,10 @@ export class Connection implements Receiver {
   /** Who still reads the last answer is not cut short, as long as he reads. */
   #sweepClosing(now: number): void {
     const { link } = this;
-    if (link.backlog === 0) {
-      if (now - this.#since > CLOSING_MILLISECONDS) link.destroy();
+    const isHurried = this.#hurried && !this.#hasForeign;
+    if (link.backlog === 0 || isHurried) {
+      const patience = isHurried ? HURRIED_MILLISECONDS : CLOSING_MILLISECONDS;
+      if (now - this.#since > patience) link.destroy();
       return;
     }
     this.#since = now;

@@ -1,11 +1,12 @@
 // A cookie line: the one line that either side of the generic protocol says first, with its letter, its cookie and a LF.
-import { UNOWNED, type Link, type Receiver } from "../wire/link.ts";
+import type { Link, Receiver } from "../wire/link.ts";
 
 /** A cookie line, its LF included. */
 const MAX_LINE_OCTETS = 128;
 const LINE_MILLISECONDS = 10 * 1000;
-/** How long the other side has to close. */
+/** How long the other side has to close, and while the relay leaves. */
 const CLOSING_MILLISECONDS = 5 * 1000;
+const HURRIED_MILLISECONDS = 1000;
 
 const LINE = /^([RI])([0-9a-f-]{36})\r?\n$/;
 const LF = 0x0a;
@@ -87,17 +88,40 @@ function readTicket(line: string): Ticket | undefined {
 
 /** Says on a link why nobody is met, and closes it. */
 export function refuseLink(link: Link, diagnostic: string): void {
-  const deadline = setTimeout(() => {
-    link.destroy();
-  }, CLOSING_MILLISECONDS);
-  link.receiver = {
-    ...UNOWNED,
-    gone: () => {
-      clearTimeout(deadline);
-    },
-  };
+  link.receiver = new Refused(link);
   link.resume();
   link.write(`-ERR ${diagnostic}\n`);
   link.end();
-  if (link.over) clearTimeout(deadline);
+}
+
+/** Waits for the other side of a refused link to close, and not for ever. */
+export class Refused implements Receiver {
+  readonly #link: Link;
+  #deadline: NodeJS.Timeout | undefined;
+
+  constructor(link: Link) {
+    this.#link = link;
+    this.#wait(CLOSING_MILLISECONDS);
+  }
+
+  /** The relay leaves. */
+  hurry(): void {
+    this.#wait(HURRIED_MILLISECONDS);
+  }
+
+  data(): void {}
+  end(): void {}
+  drain(): void {}
+
+  gone(): void {
+    clearTimeout(this.#deadline);
+  }
+
+  #wait(milliseconds: number): void {
+    clearTimeout(this.#deadline);
+    if (this.#link.over) return;
+    this.#deadline = setTimeout(() => {
+      this.#link.destroy();
+    }, milliseconds);
+  }
 }

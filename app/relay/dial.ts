@@ -235,7 +235,7 @@ class TcpVisit implements Waiter, Server {
     );
     // Whoever has sent octets in advance must not have them read as a request.
     this.#connection.hold(this);
-    this.#connection.windUp();
+    this.#connection.finishSoon();
     this.#connection.refuse(code, {
       detail: code === "upgrade_wanted" ? UPGRADE_DETAIL : detail,
       requestId,
@@ -248,6 +248,7 @@ class TcpVisit implements Waiter, Server {
   requestEnd(): void {}
   requestBroken(): void {}
   visitorDrain(): void {}
+  windUp(): void {}
 
   visitorEnd(): void {
     this.visitorGone();

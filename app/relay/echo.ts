@@ -34,6 +34,11 @@ export class Echoes {
     echo.cut();
   }
 
+  /** Ends all of them. */
+  close(): void {
+    for (const echo of [...this.#echoes]) this.#end(echo);
+  }
+
   /** Ends what has lasted too long. `now` is of the monotonic clock. */
   sweep(now: number): void {
     for (const echo of this.#echoes) echo.sweep(now);

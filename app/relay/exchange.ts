@@ -113,7 +113,7 @@ export class Exchange implements Receiver, Server {
   start(): void {
     this.#tunnel.receiver = this;
     this.#tunnel.write(this.#parts.head);
-    this.#parts.connection.accept(this);
+    this.#parts.connection.accept(this, this.#parts.options.own === true);
     const early = this.#parts.carrier.takeEarly?.();
     if (early !== undefined) this.data(early);
   }
@@ -173,6 +173,14 @@ export class Exchange implements Receiver, Server {
       if (this.#phase === "answered") this.#finish();
       else this.#fail("no_answer");
     }
+  }
+
+  /** A page needs its visitor for a body that has not come, and for octets that he has not taken. */
+  windUp(): void {
+    const { connection, options } = this.#parts;
+    if (options.own !== true) return;
+    if (!connection.requestRead || this.#visitor.needsDrain)
+      this.#fail("draining");
   }
 
   /** A body is waited for until the answer has begun; after that both may pause. */

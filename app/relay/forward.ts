@@ -177,6 +177,7 @@ class Visit implements Waiter, Server, ExchangeEvents {
   requestEnd(): void {}
   requestBroken(): void {}
   visitorDrain(): void {}
+  windUp(): void {}
   sweep(): void {}
 
   visitorEnd(): void {

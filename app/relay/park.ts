@@ -83,7 +83,7 @@ export function createPark(
       const detail = DETAILS.get(code);
       // Whatever follows was not meant as a request.
       connection.hold(NO_SERVER);
-      connection.windUp();
+      connection.finishSoon();
       connection.refuse(code, { requestId, detail, fields });
     };
 

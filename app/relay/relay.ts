@@ -8,7 +8,7 @@ import type { RequestHead } from "../wire/head.ts";
 import { Link, UNOWNED, acceptLink } from "../wire/link.ts";
 import { Auth } from "./auth.ts";
 import { addressOf, clientOf, forwardedCount, requestIdOf } from "./client.ts";
-import { refuseLink } from "./cookieline.ts";
+import { Refused, refuseLink } from "./cookieline.ts";
 import { Connection, NO_SERVER } from "./connection.ts";
 import { Echoes } from "./echo.ts";
 import { Exchange } from "./exchange.ts";
@@ -41,6 +41,8 @@ const SWEEP_MILLISECONDS = 250;
  * what is on its way there. Idle agents are sent away over it, so that they do not all come back at once.
  */
 const LEAVING_SHARE = 0.25;
+/** Where nobody can ask any more it need not last so long: so many agents a second can come back. */
+const LEAVING_TUNNEL_MILLISECONDS = 10;
 const CHALLENGE_OCTETS = 16;
 
 export interface Relay {
@@ -178,7 +180,7 @@ export function createRelay(
     // What follows was perhaps not meant as a request.
     if (request.method === "CONNECT" || request.upgrade !== undefined) {
       connection.hold(NO_SERVER);
-      connection.windUp();
+      connection.finishSoon();
     }
     connection.refuse("too_many_requests", {
       requestId: requestIdOf(request, options.trustProxy),
@@ -298,9 +300,13 @@ export function createRelay(
       log.warn("this Node allows no more than its slower way to read");
     timer = setInterval(sweep, SWEEP_MILLISECONDS);
   });
-  server.on("close", () => {
+  function tidy(): void {
     clearInterval(timer);
     pages.close();
+  }
+  server.on("close", () => {
+    // The generic port may have links that are looked at longer.
+    if (!draining) tidy();
   });
 
   const drain = async (): Promise<void> => {
@@ -319,11 +325,22 @@ export function createRelay(
       closePort(genericServer),
     ]);
     tls?.close();
-    generic.drain();
+    const refuseLines = (): void => {
+      generic.drain();
+      for (const { receiver } of links)
+        if (receiver instanceof Refused) receiver.hurry();
+    };
+    refuseLines();
     lot.close();
     for (const connection of connections) connection.finishSoon();
-    const leavingMilliseconds = LEAVING_SHARE * options.drainSeconds * 1000;
-    for (const tunnel of lot.idle()) {
+    const idle = lot.idle();
+    const leavingMilliseconds = Math.min(
+      LEAVING_SHARE * options.drainSeconds * 1000,
+      connections.size > 0
+        ? Infinity
+        : idle.length * LEAVING_TUNNEL_MILLISECONDS,
+    );
+    for (const tunnel of idle) {
       const leave = (): void => {
         // The last one serves whoever comes meanwhile.
         if (lot.hasOther(tunnel) && lot.take(tunnel)) tunnel.leave();
@@ -331,12 +348,15 @@ export function createRelay(
       setTimeout(leave, Math.random() * leavingMilliseconds).unref();
     }
     setTimeout(() => {
+      refuseLines();
+      echoes.close();
       lot.drain();
       for (const tunnel of lot.idle()) tunnel.leave();
       for (const connection of connections) connection.windUp();
     }, leavingMilliseconds).unref();
     await allClosed;
     clearTimeout(deadline);
+    tidy();
   };
 
   const setCertificate = (certificate: Certificate): void => {

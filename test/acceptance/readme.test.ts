@@ -383,8 +383,10 @@ describe("SIGTERM to the relay", () => {
   it("with nothing under way ends it well before the deadline, and exits 0", async () => {
     const relay = await startRelayHere();
     const agent = await parkProgram("pi", relay.port, await freePort());
+    const since = performance.now();
     relay.program.child.kill("SIGTERM");
     expect(await relay.program.exited).to.equal(0);
+    expect(performance.now() - since).to.be.lessThan(2000);
     expect(relay.program.output).to.include('"bye"');
     expectNoCrash(relay.program, agent);
   });

@@ -1,6 +1,6 @@
 // Visitors who wait, tunnels that die under them, and a relay that leaves: every wait ends in an answer, and nothing is sent twice.
 import { expect } from "chai";
-import { connect } from "node:net";
+import { connect, type AddressInfo } from "node:net";
 import { once } from "node:events";
 import {
   parkForWaiting,
@@ -34,6 +34,22 @@ async function waitingVisit(relay: TestRelay, sent?: string): Promise<Raw> {
   const visitor = await visit(relay, sent);
   await relay.until(() => relay.counts().waiting > waiting);
   return visitor;
+}
+
+/** A visitor who asks, and takes nothing of the answers: the relay reads no more of him by now. */
+async function deafVisitor(relay: TestRelay): Promise<Raw> {
+  const visitor = await connectRaw(relay.port);
+  visitor.socket.pause();
+  const ask = get("/?rendezvous=nobody").repeat(1000);
+  while (visitor.socket.write(ask) || (await drains(visitor)));
+  return visitor;
+}
+
+function drains({ socket }: Raw): Promise<boolean> {
+  return Promise.race([
+    once(socket, "drain").then(() => true),
+    new Promise<boolean>((resolve) => setTimeout(resolve, 300, false)),
+  ]);
 }
 
 async function expectProblem(
@@ -402,6 +418,68 @@ describe("a relay that leaves", () => {
     raw.write(pong(nonce));
     await raw.end();
     raw.socket.end();
+    await drained;
+  });
+
+  it("lets no stranger decide how long it takes, and still gives an exchange its time", async () => {
+    const drainSeconds = 4;
+    const relay = await startRelay({
+      drainSeconds,
+      maxRequestsPerConnection: 0,
+      holdSeconds: 0,
+    });
+    relay.genericServer.listen(0, "127.0.0.1");
+    await once(relay.genericServer, "listening");
+    const generic = relay.genericServer.address() as AddressInfo;
+    const hidden = await parkRawAgent(relay, "pi");
+    const visitor = await visit(relay);
+    await hidden.take("\r\n\r\n");
+    hidden.write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
+    await visitor.take("ab");
+    // None of them closes by itself.
+    const idle = await visit(relay, get("/-/health"));
+    await idle.answer();
+    const half = "GET / HTTP/1.1\r\nHost: x\r\n";
+    const post = (page: string): string =>
+      `POST ${page} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n`;
+    const [partial, mute, unfinished] = [
+      await visit(relay, half),
+      await visit(relay, post("/-/health")),
+      await visit(relay, post("/-/stream")),
+    ];
+    const line = (await connectRaw(generic.port)).write("R");
+    const echo = await visit(
+      relay,
+      "CONNECT rendezvous.internal:7 HTTP/1.1\r\nHost: x\r\n\r\n",
+    );
+    expect((await mute.answer()).status).to.equal(404);
+    await echo.take("HTTP/1.1 200 OK");
+    const deaf = await deafVisitor(relay);
+    const since = performance.now();
+    const drained = relay.drain();
+    expect(await line.take("\n")).to.equal("-ERR restarting\n");
+    await expectProblem(partial, 503, "draining", "1");
+    await expectProblem(unfinished, 503, "draining", "1");
+    await relay.until(() => relay.counts().sockets === 2);
+    deaf.socket.destroy();
+    hidden.write("cd");
+    expect(await visitor.take("cd")).to.equal("cd");
+    for (const { socket } of [hidden, visitor]) socket.end();
+    await drained;
+    expect(performance.now() - since).to.be.below(0.9 * drainSeconds * 1000);
+  });
+
+  it("need not wait where no visitor is connected", async () => {
+    const relay = await startRelay({ drainSeconds: 3600 });
+    const tunnels = [
+      await parkRawAgent(relay, "pi"),
+      await parkRawAgent(relay, "pi"),
+    ];
+    const drained = relay.drain();
+    for (const tunnel of tunnels) {
+      await tunnel.end();
+      tunnel.socket.end();
+    }
     await drained;
   });
 
