@@ -122,8 +122,9 @@ class Reader {
         this.seen.push(`${line} is left`);
       },
       sweep() {},
+      windUp() {},
     };
-    connection.accept(server);
+    connection.accept(server, false);
   };
 }
 

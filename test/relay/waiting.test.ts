@@ -426,7 +426,7 @@ describe("a relay that leaves", () => {
     const relay = await startRelay({
       drainSeconds,
       maxRequestsPerConnection: 0,
-      holdSeconds: 0,
+      holdSeconds: SHORT,
     });
     relay.genericServer.listen(0, "127.0.0.1");
     await once(relay.genericServer, "listening");
