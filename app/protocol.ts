@@ -29,6 +29,16 @@ export const DIAL_FIELD = "Rendezvous-Dial";
 /** Sent by who parks: only visitors with a grant may have this tunnel. A relay that understands says so in its answer. */
 export const PRIVATE_FIELD = "Rendezvous-Private";
 export const PRIVATE = "?1";
+/** Sent by who parks: how many tunnels it opens in all. */
+export const MAX_FIELD = "Rendezvous-Max";
+
+/** How many tunnels a hidden server opens, as MAX_FIELD tells it; undefined for what says nothing. */
+export function readMax(text: string | undefined): number | undefined {
+  if (text === undefined || !/^[1-9]\d{0,4}$/.test(text)) return undefined;
+  const max = Number(text);
+  return max <= 10_000 ? max : undefined;
+}
+
 /** In an agent's refusal: the code of the failure. */
 export const FAILURE_FIELD = "Rendezvous-Failure";
 

@@ -21,7 +21,7 @@ export interface ParkOptions {
   readonly secret?: string | undefined;
   /** Idle tunnels to keep parked. */
   readonly spare?: number | undefined;
-  /** Tunnels in all, idle and claimed. */
+  /** Tunnels in all, idle and claimed; the relay lets visitors from one address hold three quarters of them. */
   readonly max?: number | undefined;
   /** Certificates to trust instead of the well-known ones, in PEM. */
   readonly ca?: string | undefined;
@@ -68,6 +68,7 @@ export function checkOptions(target: Target, options: ParkOptions): Checked {
     throw new RangeError(
       "private must be true or false. Leave it out for a server that is open to all visitors.",
     );
+  const max = positive("max", options.max ?? 64);
   return {
     http,
     tcp: options.tcp ?? new Map<number, ServiceAddress>(),
@@ -77,10 +78,11 @@ export function checkOptions(target: Target, options: ParkOptions): Checked {
       id,
       key: decodeSecret(options.secret ?? decode(url.password)),
       isPrivate,
+      max,
     },
     ways: checkWays(options.via),
     spare: positive("spare", options.spare ?? 4),
-    max: positive("max", options.max ?? 64),
+    max,
   };
 }
 

@@ -6,6 +6,7 @@ import {
   ALPN_FIELD,
   ALPN_HTTP,
   HEARTBEAT_FIELD,
+  MAX_FIELD,
   PARK_PATH,
   PARK_SCHEME,
   PRIVATE,
@@ -41,6 +42,8 @@ export interface Identity {
   readonly key: Uint8Array;
   /** Only visitors with a grant are to come in. */
   readonly isPrivate: boolean;
+  /** Tunnels that it opens in all; left out by who only tries, and serves nobody. */
+  readonly max?: number;
 }
 
 /** A tunnel that the relay has taken. */
@@ -82,7 +85,7 @@ export class ParkError extends Error {
 export async function parkOnce(
   way: Way,
   relay: Address,
-  { id, key, isPrivate }: Identity,
+  { id, key, isPrivate, max }: Identity,
   version: string,
   signal: AbortSignal,
 ): Promise<ParkedTunnel> {
@@ -91,6 +94,7 @@ export async function parkOnce(
     Authorization: `Bearer ${token}`,
     [AGENT_FIELD]: version,
     ...(isPrivate ? { [PRIVATE_FIELD]: PRIVATE } : {}),
+    ...(max === undefined ? {} : { [MAX_FIELD]: String(max) }),
   };
   const patience = { milliseconds: PARK_MILLISECONDS, signal };
   try {

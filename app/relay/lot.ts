@@ -17,9 +17,9 @@ export interface LotOptions {
   readonly maxWaiting: number;
   readonly maxWaitingPerServer: number;
   readonly holdSeconds: number;
-  /** Tunnels of one server that the visitors of one network may hold at once; 0 is no limit, here and below. */
+  /** Tunnels of one server that the visitors of one network may hold at once, as far as it opens so many; 0 is no limit, here and below. */
   readonly maxTunnelsPerVisitor: number;
-  /** TCP visits and upgraded connections to one server, those that wait included. */
+  /** TCP visits and upgraded connections to one server, those that wait included, as far as it opens so many tunnels. */
   readonly maxStreamsPerServer: number;
   /** Visits to one server. */
   readonly ratePerServer: number;
@@ -57,6 +57,8 @@ interface Server {
   readonly tunnels: Set<Tunnel>;
   /** How many of them are private. */
   privates: number;
+  /** How many it opens, as the last of them that said so has it; undefined when none has. */
+  max: number | undefined;
   /** Tunnels to claim, the one that was used last at the end. claim() and remove() take them out. */
   readonly idle: Tunnel[];
   /** Visitors in the order they came, with the end of their patience. park(), leave() and sweep() take them out. */
@@ -113,9 +115,7 @@ export class Lot {
     if (server.visits?.take(performance.now()) === false)
       return "too_many_requests";
     const { maxStreamsPerServer } = this.#options;
-    return isStream &&
-      maxStreamsPerServer > 0 &&
-      server.streams >= maxStreamsPerServer
+    return isStream && server.streams >= shareOf(server, maxStreamsPerServer)
       ? "too_many_streams"
       : undefined;
   }
@@ -148,6 +148,7 @@ export class Lot {
     const server = this.#server(tunnel.id);
     server.tunnels.add(tunnel);
     if (tunnel.isPrivate) server.privates++;
+    server.max = tunnel.max ?? server.max;
     tunnel.link.meter = server.meter;
     this.#tunnels++;
     return true;
@@ -339,10 +340,7 @@ export class Lot {
   /** The visitors of his network hold as many tunnels as they may. */
   #hasNoShare(server: Server, { network }: Guest): boolean {
     const { maxTunnelsPerVisitor } = this.#options;
-    return (
-      maxTunnelsPerVisitor > 0 &&
-      server.held.of(network) >= maxTunnelsPerVisitor
-    );
+    return server.held.of(network) >= shareOf(server, maxTunnelsPerVisitor);
   }
 
   #give(server: Server, at: number, guest: Guest): Tunnel | undefined {
@@ -389,7 +387,7 @@ export class Lot {
     const { maxTunnelsPerVisitor } = this.#options;
     let waiter: Waiter | undefined;
     let wantsFresh = false;
-    let fewest = maxTunnelsPerVisitor > 0 ? maxTunnelsPerVisitor : Infinity;
+    let fewest = shareOf(server, maxTunnelsPerVisitor);
     for (const one of server.waiting.keys()) {
       const held = maxTunnelsPerVisitor > 0 ? server.held.of(one.network) : 0;
       if (held >= fewest) continue;
@@ -428,6 +426,7 @@ export class Lot {
         id,
         tunnels: new Set(),
         privates: 0,
+        max: undefined,
         idle: [],
         waiting: new Map(),
         held: new Tally(),
@@ -447,4 +446,11 @@ export class Lot {
     }
     return server;
   }
+}
+
+/** What a setting allows of a server's tunnels: never all that it opens, where it opens more than one; 0 is no limit. */
+function shareOf({ max }: Server, setting: number): number {
+  if (setting === 0) return Infinity;
+  if (max === undefined) return setting;
+  return Math.min(setting, Math.max(1, Math.floor((max * 3) / 4)));
 }

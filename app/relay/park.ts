@@ -8,6 +8,7 @@ import {
   ALPN_FIELD,
   ALPN_HTTP,
   HEARTBEAT_FIELD,
+  MAX_FIELD,
   PARK_PATH,
   PARK_SCHEME,
   PRIVATE,
@@ -15,6 +16,7 @@ import {
   PTTH,
   VISIT_FIELD,
   isId,
+  readMax,
   visitUrl,
 } from "../protocol.ts";
 import {
@@ -111,6 +113,7 @@ export function createPark(
 
     const agent = fieldOf(request.fields, AGENT_FIELD.toLowerCase());
     const isPrivate = wantsPrivacy(request);
+    const max = readMax(fieldOf(request.fields, MAX_FIELD.toLowerCase()));
     const fields = [
       ...(agent === undefined ? [] : welcome(id, client.host, options)),
       ...(isPrivate ? [`${PRIVATE_FIELD}: ${PRIVATE}`] : []),
@@ -123,7 +126,7 @@ export function createPark(
         agent !== undefined,
         lot,
         options,
-        { carrier, isPrivate },
+        { carrier, isPrivate, max },
       );
       if (!lot.admit(tunnel)) return;
       tunnel.open();

@@ -39,6 +39,8 @@ export interface TunnelPeculiarities {
   readonly carrier?: BeatingPipe | undefined;
   /** Only visitors with a grant may have it. */
   readonly isPrivate?: boolean;
+  /** Tunnels that its hidden server opens in all, where it says so. */
+  readonly max?: number | undefined;
 }
 
 /** Whose a tunnel is, and the generation of the secret that it was parked with. */
@@ -57,6 +59,8 @@ export class Tunnel implements Receiver {
   readonly agent: boolean;
   /** Only visitors with a grant may have it. */
   readonly isPrivate: boolean;
+  /** Tunnels that its hidden server opens in all; undefined where it does not say. */
+  readonly max: number | undefined;
   /** It has carried an exchange: a service is joined to it, which may close it when idle. */
   used = false;
   /** Milliseconds of the monotonic clock when it became what it is now. */
@@ -88,9 +92,10 @@ export class Tunnel implements Receiver {
     this.agent = agent;
     this.#lot = lot;
     this.#heartbeat = options.heartbeatSeconds * 1000;
-    const { greeting, early, carrier, isPrivate } = peculiarities;
+    const { greeting, early, carrier, isPrivate, max } = peculiarities;
     this.carrier = carrier;
     this.isPrivate = isPrivate === true;
+    this.max = max;
     this.#greeting = greeting;
     if (early !== undefined && early.length > 0)
       this.#early = Buffer.from(early);

@@ -93,7 +93,10 @@ describe("the agent's tunnels", () => {
   });
 
   async function growToMost(): Promise<void> {
-    const relay = await startRelay({ heartbeatSeconds: 1 });
+    const relay = await startRelay({
+      heartbeatSeconds: 1,
+      maxTunnelsPerVisitor: 0,
+    });
     const { port, waiting } = await startPatient();
     const agent = await parkOn(relay, port, ["--spare", "2", "--max", "10"]);
     await relay.until(() => relay.counts().idle === 2);

@@ -3,12 +3,20 @@ import { expect } from "chai";
 import { advanceClock } from "../support/clock.ts";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import type { ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { generateSync } from "otplib";
+import { WAYS } from "../../app/protocol.ts";
 import { parkForWaiting, parkRawAgent } from "../support/hidden.ts";
 import { connectRaw, type Raw } from "../support/raw.ts";
 import { parkHere, startRelay, type TestRelay } from "../support/relay.ts";
-import { echo, offerService, connectTo, visit } from "../support/streams.ts";
+import {
+  echo,
+  offerService,
+  connectTo,
+  reach,
+  visit,
+} from "../support/streams.ts";
 import { selfSign } from "../support/tcp.ts";
 import { OK, get, seenBy } from "../support/visits.ts";
 
@@ -337,6 +345,66 @@ describe("one address's share of a hidden server", () => {
     );
     await visit(relay, from("2001:db8:0:1::1"));
     await relay.until(() => relay.counts().idle === 0);
+  });
+
+  it("is three quarters of what the hidden server opens, where that is less, and so are its streams", async () => {
+    const relay = await startRelay();
+    for (let i = 0; i < 4; i++)
+      await parkRawAgent(relay, "pi", "Rendezvous-Max: 4\r\n");
+    for (let i = 0; i < 3; i++)
+      await visit(relay, get("/?rendezvous=pi", UPGRADE));
+    await relay.until(() => relay.counts().idle === 1);
+    await expectRefused(
+      await visitFrom(relay, SECOND, connectTo()),
+      503,
+      "too_many_streams",
+      "5",
+    );
+    await visit(relay, PI);
+    await relay.until(() => relay.counts().waiting === 1);
+    expect(relay.counts().idle).to.equal(1);
+    await visitFrom(relay, SECOND);
+    await relay.until(() => relay.counts().idle === 0);
+    expect(relay.counts().waiting).to.equal(1);
+  });
+
+  it("is what the setting says where the hidden server says nothing that can be", async () => {
+    for (const max of ["0", "-1", "1.5", "x", "", "01", "10001", "1, 1"]) {
+      const relay = await startRelay();
+      for (let i = 0; i < 2; i++)
+        await parkRawAgent(relay, "pi", `Rendezvous-Max: ${max}\r\n`);
+      for (let i = 0; i < 2; i++) await visit(relay, PI);
+      await relay.until(() => relay.counts().idle === 0);
+      expect(relay.counts().waiting, max).to.equal(0);
+    }
+  });
+
+  for (const via of WAYS)
+    it(`leaves others a tunnel of an agent that opens four by ${via}, whatever lasts for ever`, async () => {
+      const relay = await startRelay();
+      const events = (_asked: unknown, answer: ServerResponse): void => {
+        answer.write("data: here\n\n");
+      };
+      await parkHere(relay, "pi", events, { max: 4, via });
+      for (let i = 0; i < 3; i++)
+        await (await visit(relay, PI)).take("data: here");
+      await visit(relay, PI);
+      await relay.until(() => relay.counts().waiting === 1);
+      await (await visitFrom(relay, SECOND)).take("data: here");
+      expect(relay.counts().waiting).to.equal(1);
+    });
+
+  it("leaves others a tunnel of an agent that opens four, whatever streams there are", async () => {
+    const { relay } = await offerService(echo, {}, { max: 4 });
+    for (let i = 0; i < 3; i++) await reach(relay, connectTo());
+    await expectRefused(
+      await visit(relay, connectTo()),
+      503,
+      "too_many_streams",
+      "5",
+    );
+    const other = await visitFrom(relay, SECOND);
+    expect((await other.answer()).status).to.equal(200);
   });
 
   it("is half of the waiting places", async () => {

@@ -91,7 +91,9 @@ describe("a TCP visit", () => {
     expect(code).to.equal(1000);
   });
   it("that is idle keeps its tunnel until it ends, as SECURITY.md says", async () => {
-    const { relay } = await offerService(echo, {}, { spare: 1, max: 2 });
+    const noShares = { maxTunnelsPerVisitor: 0, maxStreamsPerServer: 0 };
+    const few = { spare: 1, max: 2 };
+    const { relay } = await offerService(echo, noShares, few);
     const page =
       "GET /?rendezvous=pi HTTP/1.1\r\nHost: pi\r\nConnection: close\r\n\r\n";
     const idle = await reach(relay, connectTo());

@@ -19,11 +19,12 @@ export async function parkRaw(relay: TestRelay, id: string): Promise<Raw> {
 export async function parkRawUnproved(
   relay: TestRelay,
   id: string,
+  fields = "",
 ): Promise<{ raw: Raw; nonce: string }> {
   const code = generateSync({ secret: relay.issue(id).secret });
   const raw = await connectRaw(relay.port);
   raw.write(
-    `CONNECT uuid:${id}?response=${code} HTTP/1.1\r\nRendezvous-Agent: 1.0.0\r\n\r\n`,
+    `CONNECT uuid:${id}?response=${code} HTTP/1.1\r\nRendezvous-Agent: 1.0.0\r\n${fields}\r\n`,
   );
   await raw.take("HTTP/1.1 200 OK\r\n");
   await raw.take("\r\n\r\n");
@@ -46,9 +47,13 @@ export function pong(nonce: string, more = ""): string {
 }
 
 /** Parks one tunnel as an agent would: it may carry many exchanges. */
-export async function parkRawAgent(relay: TestRelay, id: string): Promise<Raw> {
+export async function parkRawAgent(
+  relay: TestRelay,
+  id: string,
+  fields = "",
+): Promise<Raw> {
   const idle = relay.counts().idle;
-  const { raw, nonce } = await parkRawUnproved(relay, id);
+  const { raw, nonce } = await parkRawUnproved(relay, id, fields);
   raw.write(pong(nonce));
   await relay.until(() => relay.counts().idle > idle);
   return raw;

@@ -35,7 +35,7 @@ const makeLot = (
 ): Lot => new Lot({ ...OPTIONS, ...options }, { generationOf });
 
 /** Lets a tunnel in; it is idle at once. */
-function parkIn(lot: Lot, id = "pi"): Tunnel {
+function parkIn(lot: Lot, id = "pi", max?: number): Tunnel {
   const [near, far]: [Duplex, Duplex] = duplexPair();
   far.resume();
   afterThisTest(() => {
@@ -43,9 +43,14 @@ function parkIn(lot: Lot, id = "pi"): Tunnel {
     far.destroy();
   });
   const link = new Link(near, { data() {}, end() {}, drain() {}, gone() {} });
-  const tunnel = new Tunnel(link, { id, generation: 1 }, false, lot, {
-    heartbeatSeconds: 25,
-  });
+  const tunnel = new Tunnel(
+    link,
+    { id, generation: 1 },
+    false,
+    lot,
+    { heartbeatSeconds: 25 },
+    { max },
+  );
   if (lot.admit(tunnel)) tunnel.open();
   return tunnel;
 }
@@ -149,6 +154,58 @@ describe("the lot", () => {
     expect(lot.wait("three", new Visitor())).to.equal("busy");
     lot.leave("one", one);
     waitIn(lot, "three");
+  });
+
+  for (const [setting, max, share] of [
+    [48, undefined, 48],
+    [48, 10_000, 48],
+    [48, 64, 48],
+    [48, 8, 6],
+    [2, 8, 2],
+    [48, 3, 2],
+    [48, 2, 1],
+    [48, 1, 1],
+  ] as const)
+    it(`has ${share} for one network, and for streams, where the settings are ${setting} and the server opens ${max ?? "who knows how many"}`, () => {
+      const lot = makeLot({
+        maxTunnelsPerVisitor: setting,
+        maxStreamsPerServer: setting,
+      });
+      for (let i = 0; i <= share; i++) parkIn(lot, "pi", max);
+      const guest = { ...GUEST, isStream: true };
+      for (let i = 0; i < share; i++) {
+        expect(lot.refusesVisit("pi", true)).to.be.undefined;
+        expect(lot.claim("pi", true, guest)).to.be.an.instanceof(Tunnel);
+      }
+      expect(lot.refusesVisit("pi", true)).to.equal("too_many_streams");
+      expect(lot.claim("pi", true, guest)).to.be.undefined;
+      const other = { network: "192.0.2.2", isStream: false };
+      expect(lot.claim("pi", true, other)).to.be.an.instanceof(Tunnel);
+    });
+
+  it("knows no share where the settings are 0, however few the server opens", () => {
+    const lot = makeLot();
+    const guest = { ...GUEST, isStream: true };
+    for (let i = 0; i < 4; i++) {
+      parkIn(lot, "pi", 4);
+      expect(lot.refusesVisit("pi", true)).to.be.undefined;
+      expect(lot.claim("pi", true, guest)).to.be.an.instanceof(Tunnel);
+    }
+  });
+
+  it("goes by the last tunnel that said how many the server opens, also when it comes back", () => {
+    const lot = makeLot({ maxTunnelsPerVisitor: 48 });
+    const tunnels = [parkIn(lot, "pi", 2), parkIn(lot), parkIn(lot)];
+    expect(lot.claim("pi", true, GUEST)).to.equal(tunnels[2]);
+    expect(lot.claim("pi", true, GUEST)).to.be.undefined;
+    for (const tunnel of tunnels) lot.remove(tunnel);
+    for (let i = 0; i < 4; i++) parkIn(lot);
+    expect(lot.claim("pi", true, GUEST)).to.be.an.instanceof(Tunnel);
+    expect(lot.claim("pi", true, GUEST)).to.be.undefined;
+    parkIn(lot, "pi", 4);
+    for (let i = 0; i < 2; i++)
+      expect(lot.claim("pi", true, GUEST)).to.be.an.instanceof(Tunnel);
+    expect(lot.claim("pi", true, GUEST)).to.be.undefined;
   });
 
   it("lets only so many tunnels in of one server, and of all, claimed ones counted", () => {
