@@ -182,7 +182,7 @@ const FAILURES = {
   },
   grant_wanted: {
     status: 401,
-    text: "This hidden server is private. Open the link that its owner has made for you, or send its grant as Authorization: Bearer GRANT.",
+    text: "This hidden server is private. Open the whole link that its owner has made for you, or send its grant as Authorization: Bearer GRANT.",
     challenge: ["WWW-Authenticate", 'Bearer realm="rendezvous"'],
     proxyStatus: "http_request_denied",
   },
@@ -197,14 +197,14 @@ const FAILURES = {
   },
   grant_refused: {
     status: 403,
-    text: "This hidden server is private, and the grant does not allow this. Ask its owner for another one.",
+    text: "This hidden server is private, and the grant does not allow this. Look whether the link is whole, or ask its owner for another one.",
     permanent: true,
     proxyStatus: "http_request_denied",
   },
   // Parking.
   bad_token: {
     status: 401,
-    text: "The token is wrong, too old, or was used before. Make a new one with the id's secret.",
+    text: "The token is wrong, too old, or was used before. Make a new one with the id's secret; if that is wrong too, ask the relay's owner for the secret that holds now.",
     diagnostic: "invalid request",
     challenge: ["WWW-Authenticate", 'Bearer realm="rendezvous"'],
     proxyStatus: "http_request_denied",
@@ -254,7 +254,7 @@ const FAILURES = {
   },
   too_many_tunnels: {
     status: 503,
-    text: "The relay holds as many tunnels as it may. Park again when one is free.",
+    text: "The relay holds as many tunnels as it may, in all or of this hidden server. Park again when one is free.",
     retryAfter: 10,
     proxyStatus: "connection_limit_reached",
   },

@@ -191,7 +191,7 @@ function slashes(text: string): number {
 }
 
 /** Whether one plain path is another or below it; segments count as wholes. */
-function isBelow(path: string, prefix: string): boolean {
+export function isBelow(path: string, prefix: string): boolean {
   const [at, from] = [path, prefix].map((text) =>
     text.replaceAll(/%[\da-f]{2}/gi, (octet) => octet.toUpperCase()),
   );

@@ -42,7 +42,7 @@ export function issue(text: string, options: IssueOptions): Issued {
   const generation = new Revocations(options.revoked).generationOf(id);
   if (generation === undefined)
     throw new RangeError(
-      `${id} is revoked. Take it out of REVOKED, or choose another id.`,
+      `${id} is revoked. Take it out of REVOKED or REVOKED_FILE, or choose another id.`,
     );
   const secret = encodeSecret(deriveKey(options.relaySecret, id, generation));
   const url = new URL(options.relay);

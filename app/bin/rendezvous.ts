@@ -110,7 +110,9 @@ function runPark(command: ParkCommand): void {
     told = { reason: "", at: 0 };
     for (const line of upLines(id, visit, command)) say(line);
     if (command.private)
-      say(`${id} is private: \`rendezvous share '${visit.href}'\` lets in.`);
+      say(
+        `${id} is private: \`npx rendezvous share '${visit.href}'\`, with the secret as here, makes a link that lets in.`,
+      );
   });
   let hinted = false;
   agent.on("trouble", (reason, seconds) => {

@@ -19,7 +19,7 @@ export function runShare(command: ShareCommand): void {
   say(link);
   console.log();
   say(
-    `${sentenceOf(grant)} It cannot be taken back alone: a new secret for ${id} ends all its links.`,
+    `${sentenceOf(grant)} It cannot be taken back alone: the relay's owner ends all links of ${id}, and its secret, by REVOKED_FILE.`,
   );
   for (const line of usageOf(link, token, visit, grant)) say(line);
   if (command.qr || process.stdout.isTTY) void showCode(link);
@@ -37,7 +37,10 @@ function sentenceOf({ sub, exp, path, methods, ports, uses }: Grant): string {
       : []),
     ...(ports === undefined ? [] : [`port ${ports.join(", ")} of ${sub}`]),
   ].join(", and ");
-  const often = uses === undefined ? "" : `, ${String(uses)} times`;
+  const often =
+    uses === undefined
+      ? ""
+      : `, ${String(uses)} ${uses === 1 ? "time" : "times"} (a relay that restarts begins to count anew)`;
   return `It allows ${allowed}${often}, until ${new Date(exp * 1000).toUTCString()}.`;
 }
 

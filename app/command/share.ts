@@ -1,5 +1,5 @@
 // The command line of `rendezvous share`: a link, the secret of its id, and what the link allows.
-import type { GrantLimits } from "../grant.ts";
+import { isBelow, type GrantLimits } from "../grant.ts";
 import { SettingsError } from "../relay/options.ts";
 import {
   decode,
@@ -78,8 +78,12 @@ export function readShare(
   if (problems.length > 0 || place === undefined || secret === undefined)
     throw new SettingsError(problems.join("\n"));
   const visit = new URL(place.visit);
-  if (limits.path !== undefined && visit.pathname === "/")
-    visit.pathname = limits.path;
+  const { path: allowed } = limits;
+  if (allowed !== undefined && visit.pathname === "/") visit.pathname = allowed;
+  if (allowed !== undefined && !isBelow(visit.pathname, allowed))
+    throw new SettingsError(
+      `The link leads to ${visit.pathname}, which --path ${allowed} does not allow. Leave the path out of the URL.`,
+    );
   return {
     command: "share",
     visit,

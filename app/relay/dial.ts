@@ -31,7 +31,7 @@ import type { Echoes } from "./echo.ts";
 import { clientOf, requestIdOf, type TrustOptions } from "./client.ts";
 import type { Denial, Visa } from "./grants.ts";
 import type { Client } from "./heads.ts";
-import type { Lot, Waiter } from "./lot.ts";
+import { detailOf, type Lot, type Waiter } from "./lot.ts";
 import { hostToId } from "./naming.ts";
 import { network } from "./network.ts";
 import type { Streams } from "./streams.ts";
@@ -182,7 +182,7 @@ class TcpVisit implements Waiter, Server {
     this.#connection.hold(this);
     const code = this.#around.lot.refusesVisit(wanted.id, true);
     if (code !== undefined) {
-      this.refuse(code);
+      this.refuse(code, detailOf(code));
       return;
     }
     const expects =

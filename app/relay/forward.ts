@@ -16,7 +16,7 @@ import {
 } from "./exchange.ts";
 import type { Visa } from "./grants.ts";
 import { requestHead, type Client } from "./heads.ts";
-import type { Lot, Waiter } from "./lot.ts";
+import { detailOf, type Lot, type Waiter } from "./lot.ts";
 import type { NamedServer } from "./naming.ts";
 import { network } from "./network.ts";
 import type { Streams } from "./streams.ts";
@@ -102,7 +102,7 @@ class Visit implements Waiter, Server, ExchangeEvents {
     const code = this.#hasBeenHere
       ? "loop"
       : lot.refusesVisit(this.#named.id, this.isStream);
-    if (code !== undefined) this.refuse(code);
+    if (code !== undefined) this.refuse(code, detailOf(code));
     else if (!this.#opensLink()) this.#attempt();
   }
 

@@ -82,6 +82,11 @@ export interface LotCounts {
   readonly waiting: number;
 }
 
+/** Whose limit it is that refusesVisit() speaks of, where the code alone may mean another. */
+export function detailOf(code: FailureCode): string | undefined {
+  return code === "too_many_requests" ? "for this hidden server" : undefined;
+}
+
 export class Lot {
   readonly #options: LotOptions;
   readonly #standing: Standing;

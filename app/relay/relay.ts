@@ -183,6 +183,7 @@ export function createRelay(
       connection.finishSoon();
     }
     connection.refuse("too_many_requests", {
+      detail: "from this network",
       requestId: requestIdOf(request, options.trustProxy),
     });
   }
@@ -374,7 +375,7 @@ export function createRelay(
     generic.revoke();
     const tunnels = lot.revoke();
     log.info(
-      { entries: entries.length, tunnels },
+      { entries: entries.length, ended: tunnels },
       "the list of revocations has changed",
     );
   };

@@ -34,7 +34,7 @@ describe("the relay program's list of revocations", () => {
     expect(await statusOf(port, "pi")).to.equal(200);
     writeFileSync(REVOKED_FILE, "pi\n");
     program.child.kill("SIGHUP");
-    await program.prints(/"entries":1,"tunnels":[1-9].*revocations has/);
+    await program.prints(/"entries":1,"ended":[1-9].*revocations has/);
     expect(await statusOf(port, "pi")).to.equal(503);
     expect(await statusOf(port, "tau")).to.equal(200);
     await agent.prints(/revoked/);
@@ -50,7 +50,7 @@ describe("the relay program's list of revocations", () => {
     await parkProgram("pi", port, hello);
     writeFileSync(`${REVOKED_FILE}.new`, "tau\npi@1\n");
     renameSync(`${REVOKED_FILE}.new`, REVOKED_FILE);
-    await program.prints(/"entries":3,"tunnels":[1-9].*revocations has/);
+    await program.prints(/"entries":3,"ended":[1-9].*revocations has/);
     // `issue` reads the same file.
     const { output } = await run(
       process.execPath,

@@ -58,7 +58,7 @@ describe("rendezvous share", () => {
   it("makes a link that lets curl in, where nobody gets in without", async function () {
     needs(this, "curl");
     const relay = await offerPrivately();
-    await relay.agent.prints(/^pi is private: `rendezvous share 'http/m);
+    await relay.agent.prints(/^pi is private: `npx rendezvous share 'http/m);
     expect((await curl(`${relay.url}/?rendezvous=pi`)).status).to.equal(401);
     const proxied = ["--proxy", relay.url, "http://pi/"];
     expect((await curl(...proxied)).status).to.equal(401);

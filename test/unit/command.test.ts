@@ -359,6 +359,17 @@ describe("the command line", () => {
     });
   }
 
+  it("shares no link that its own path does not allow", () => {
+    const share = (url: string): ReturnType<typeof readCommand> =>
+      readCommand(["share", url, "--path", "/photos/"], {
+        RENDEZVOUS_URL: URL_WITH_SECRET,
+      });
+    expect(() => share("https://x/secret/?rendezvous=pi")).to.throw(
+      "The link leads to /secret/, which --path /photos/ does not allow.",
+    );
+    expect(share("https://x/photos/a?rendezvous=pi")).to.include({ id: "pi" });
+  });
+
   it("says everything that is wrong about sharing at once, and never the secret", () => {
     const share = (
       argv: readonly string[],
