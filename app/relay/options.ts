@@ -140,7 +140,7 @@ export const SETTINGS = {
   maxTunnelsPerVisitor: limit("MAX_TUNNELS_PER_VISITOR", 48),
   maxStreamsPerServer: limit("MAX_STREAMS_PER_SERVER", 48),
   maxWaiting: count("MAX_WAITING", 10_000),
-  maxWaitingPerServer: count("MAX_WAITING_PER_SERVER", 256),
+  maxWaitingPerServer: count("MAX_WAITING_PER_SERVER", 512),
   holdSeconds: seconds("HOLD_SECONDS", 10),
   answerSeconds: seconds("ANSWER_SECONDS", 30),
   heartbeatSeconds: seconds("HEARTBEAT_SECONDS", 20),

@@ -130,7 +130,7 @@ describe("1 000 visitors at once", () => {
     const { "503, again after 2 s": refused = 0, ...strange } = others;
     expect(strange).to.deep.equal({});
     expect(served + refused).to.equal(1000);
-    // At least those who may wait.
+    // At least those of one address who may wait.
     expect(served).to.be.at.least(256);
     expect(await storm(200, url("1000"))).to.deep.equal({
       "200 with 1000 octets": 200,

@@ -47,7 +47,7 @@ describe("the relay's settings", () => {
       maxTunnelsPerVisitor: 48,
       maxStreamsPerServer: 48,
       maxWaiting: 10_000,
-      maxWaitingPerServer: 256,
+      maxWaitingPerServer: 512,
       holdSeconds: 10,
       answerSeconds: 30,
       heartbeatSeconds: 20,
