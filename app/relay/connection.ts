@@ -360,8 +360,13 @@ export class Connection implements Receiver {
     this.#running = true;
     while (this.#step());
     this.#running = false;
-    if (this.#deferred || this.#phase !== "head") return;
-    if (this.#visitorEnded && !this.link.needsDrain) this.close();
+    if (!this.#visitorEnded || this.#deferred) return;
+    if (this.#phase === "head" && !this.link.needsDrain) this.close();
+    else if (this.#phase === "body" && this.early === 0) {
+      // The rest of this body will never come.
+      this.#server?.visitorGone();
+      this.close();
+    }
   }
 
   #step(): boolean {
