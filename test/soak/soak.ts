@@ -113,17 +113,14 @@ function growth(samples: readonly Sample[]): string[] {
   });
 }
 
-/** Least squares. */
+/** The median slope between any two points (Theil and Sen): one minute in which an agent has just grown under a rush does not count as growth. */
 function slope(points: readonly (readonly [number, number])[]): number {
-  const mean = (values: readonly number[]): number =>
-    values.reduce((sum, value) => sum + value, 0) / values.length;
-  const [x, y] = [
-    mean(points.map(([at]) => at)),
-    mean(points.map(([, n]) => n)),
-  ];
-  const over = points.reduce((sum, [at, n]) => sum + (at - x) * (n - y), 0);
-  const under = points.reduce((sum, [at]) => sum + (at - x) ** 2, 0);
-  return under === 0 ? 0 : over / under;
+  const slopes = points
+    .flatMap(([x, y], i) =>
+      points.slice(i + 1).map(([at, n]) => (n - y) / (at - x)),
+    )
+    .sort((one, other) => one - other);
+  return slopes[Math.floor(slopes.length / 2)] ?? 0;
 }
 
 const wait = (milliseconds: number): Promise<void> =>
