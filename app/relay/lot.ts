@@ -2,7 +2,7 @@
 import type { FailureCode } from "../errors.ts";
 import { Meter } from "./meter.ts";
 import { Bucket } from "./rate.ts";
-import { Tally } from "./tally.ts";
+import { Shares, type Guest, type ShareOptions } from "./shares.ts";
 import type { Tunnel } from "./tunnel.ts";
 
 /** How long an id stays known after its last tunnel has gone. */
@@ -10,29 +10,16 @@ const REMEMBER_MILLISECONDS = 24 * 60 * 60 * 1000;
 /** A tunnel used so recently is not about to be closed by the service behind it (Node and Apache do so after 5 s, gunicorn after 2 s). */
 const WARM_MILLISECONDS = 1000;
 
-export interface LotOptions {
+export interface LotOptions extends ShareOptions {
   readonly maxTunnels: number;
   readonly maxTunnelsPerServer: number;
-  /** Visitors that may wait for all servers together, and for each one. */
+  /** Visitors that may wait for all servers together. */
   readonly maxWaiting: number;
-  readonly maxWaitingPerServer: number;
   readonly holdSeconds: number;
-  /** Tunnels of one server that the visitors of one network may hold at once, as far as it opens so many; 0 is no limit, here and below. */
-  readonly maxTunnelsPerVisitor: number;
-  /** TCP visits and upgraded connections to one server, those that wait included, as far as it opens so many tunnels. */
-  readonly maxStreamsPerServer: number;
-  /** Visits to one server. */
+  /** Visits to one server; 0 is no limit, here and below. */
   readonly ratePerServer: number;
   /** Both directions of all tunnels of one server. */
   readonly octetsPerSecondPerServer: number;
-}
-
-/** Who claims a tunnel. */
-export interface Guest {
-  /** Whose share it comes out of. */
-  readonly network: string;
-  /** It is for a stream, which may last. */
-  readonly isStream: boolean;
 }
 
 /** Who may park: Auth knows. */
@@ -57,17 +44,11 @@ interface Server {
   readonly tunnels: Set<Tunnel>;
   /** How many of them are private. */
   privates: number;
-  /** How many it opens, as the last of them that said so has it; undefined when none has. */
-  max: number | undefined;
   /** Tunnels to claim, the one that was used last at the end. claim() and remove() take them out. */
   readonly idle: Tunnel[];
   /** Visitors in the order they came, with the end of their patience. park(), leave() and sweep() take them out. */
   readonly waiting: Map<Waiter, number>;
-  /** Tunnels that each network holds, and its waiting visitors. */
-  readonly held: Tally;
-  readonly queued: Tally;
-  /** Streams that have a tunnel or wait for one. */
-  streams: number;
+  readonly shares: Shares;
   readonly visits: Bucket | undefined;
   readonly meter: Meter | undefined;
   /** Milliseconds of the monotonic clock when the last tunnel went; undefined when none was ever here. */
@@ -119,8 +100,7 @@ export class Lot {
     if (server === undefined) return undefined;
     if (server.visits?.take(performance.now()) === false)
       return "too_many_requests";
-    const { maxStreamsPerServer } = this.#options;
-    return isStream && server.streams >= shareOf(server, maxStreamsPerServer)
+    return isStream && server.shares.streamsAreFull
       ? "too_many_streams"
       : undefined;
   }
@@ -153,7 +133,7 @@ export class Lot {
     const server = this.#server(tunnel.id);
     server.tunnels.add(tunnel);
     if (tunnel.isPrivate) server.privates++;
-    server.max = tunnel.max ?? server.max;
+    server.shares.max = tunnel.max ?? server.shares.max;
     tunnel.link.meter = server.meter;
     this.#tunnels++;
     return true;
@@ -179,7 +159,7 @@ export class Lot {
     const server = this.#servers.get(id);
     const last = server?.idle.at(-1);
     if (server === undefined || last === undefined) return undefined;
-    if (this.#hasNoShare(server, guest)) return undefined;
+    if (hasNoShare(server, guest)) return undefined;
     const isFine =
       repeatable ||
       !last.used ||
@@ -195,8 +175,7 @@ export class Lot {
    */
   claimFresh(id: string, guest: Guest): Tunnel | undefined {
     const server = this.#servers.get(id);
-    if (server === undefined || this.#hasNoShare(server, guest))
-      return undefined;
+    if (server === undefined || hasNoShare(server, guest)) return undefined;
     const fresh = server.idle.findLastIndex((tunnel) => !tunnel.used);
     if (fresh >= 0) return this.#give(server, fresh, guest);
     server.idle[0]?.leave();
@@ -248,16 +227,9 @@ export class Lot {
     )
       return "busy";
     const server = this.#server(id);
-    // Nobody takes all the places where others would wait for what he leaves.
-    const places = Math.ceil(this.#options.maxWaitingPerServer / 2);
-    if (
-      this.#options.maxTunnelsPerVisitor > 0 &&
-      server.queued.of(waiter.network) >= places
-    )
-      return "busy";
+    if (server.shares.crowds(waiter)) return "busy";
     server.waiting.set(waiter, deadline);
-    server.queued.add(waiter.network);
-    if (waiter.isStream) server.streams++;
+    server.shares.queue(waiter);
     this.#waiting++;
     return undefined;
   }
@@ -266,8 +238,7 @@ export class Lot {
   leave(id: string, waiter: Waiter): void {
     const server = this.#servers.get(id);
     if (server?.waiting.delete(waiter) !== true) return;
-    server.queued.take(waiter.network);
-    if (waiter.isStream) server.streams--;
+    server.shares.unqueue(waiter);
     this.#waiting--;
   }
 
@@ -342,18 +313,11 @@ export class Lot {
     };
   }
 
-  /** The visitors of his network hold as many tunnels as they may. */
-  #hasNoShare(server: Server, { network }: Guest): boolean {
-    const { maxTunnelsPerVisitor } = this.#options;
-    return server.held.of(network) >= shareOf(server, maxTunnelsPerVisitor);
-  }
-
   #give(server: Server, at: number, guest: Guest): Tunnel | undefined {
     const [tunnel] = server.idle.splice(at, 1);
     if (tunnel === undefined) return undefined;
     tunnel.guest = guest;
-    server.held.add(guest.network);
-    if (guest.isStream) server.streams++;
+    server.shares.hold(guest);
     return tunnel;
   }
 
@@ -361,8 +325,7 @@ export class Lot {
     const { guest } = tunnel;
     if (guest === undefined) return;
     tunnel.guest = undefined;
-    server.held.take(guest.network);
-    if (guest.isStream) server.streams--;
+    server.shares.release(guest);
   }
 
   /** Serves whoever can be served now. */
@@ -389,12 +352,12 @@ export class Lot {
     server: Server,
     hasFresh: boolean,
   ): { waiter: Waiter | undefined; wantsFresh: boolean } {
-    const { maxTunnelsPerVisitor } = this.#options;
+    const { shares, waiting } = server;
     let waiter: Waiter | undefined;
     let wantsFresh = false;
-    let fewest = shareOf(server, maxTunnelsPerVisitor);
-    for (const one of server.waiting.keys()) {
-      const held = maxTunnelsPerVisitor > 0 ? server.held.of(one.network) : 0;
+    let fewest = shares.most;
+    for (const one of waiting.keys()) {
+      const held = shares.heldBy(one);
       if (held >= fewest) continue;
       if (one.needsFresh && !hasFresh) {
         wantsFresh = true;
@@ -431,12 +394,9 @@ export class Lot {
         id,
         tunnels: new Set(),
         privates: 0,
-        max: undefined,
         idle: [],
         waiting: new Map(),
-        held: new Tally(),
-        queued: new Tally(),
-        streams: 0,
+        shares: new Shares(this.#options),
         visits:
           ratePerServer > 0
             ? new Bucket(ratePerServer, performance.now())
@@ -453,9 +413,7 @@ export class Lot {
   }
 }
 
-/** What a setting allows of a server's tunnels: never all that it opens, where it opens more than one; 0 is no limit. */
-function shareOf({ max }: Server, setting: number): number {
-  if (setting === 0) return Infinity;
-  if (max === undefined) return setting;
-  return Math.min(setting, Math.max(1, Math.floor((max * 3) / 4)));
+/** The visitors of his network hold as many tunnels as they may. */
+function hasNoShare({ shares }: Server, guest: Guest): boolean {
+  return shares.heldBy(guest) >= shares.most;
 }

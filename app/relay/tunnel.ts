@@ -9,7 +9,8 @@ import {
 } from "../wire/head.ts";
 import type { Link, Receiver } from "../wire/link.ts";
 import { tendPipe, type BeatingPipe } from "../wire/pipe.ts";
-import type { Guest, Lot } from "./lot.ts";
+import type { Lot } from "./lot.ts";
+import type { Guest } from "./shares.ts";
 
 /** How long a tunnel that has carried an exchange stays; the service behind it closes idle connections too (Node after 5 s). */
 const USED_IDLE_MILLISECONDS = 4 * 1000;

@@ -2,12 +2,8 @@
 import { expect } from "chai";
 import { duplexPair, type Duplex } from "node:stream";
 import type { FailureCode } from "../../app/errors.ts";
-import {
-  Lot,
-  type Guest,
-  type LotOptions,
-  type Waiter,
-} from "../../app/relay/lot.ts";
+import { Lot, type LotOptions, type Waiter } from "../../app/relay/lot.ts";
+import type { Guest } from "../../app/relay/shares.ts";
 import { Tunnel } from "../../app/relay/tunnel.ts";
 import { Link } from "../../app/wire/link.ts";
 import { afterThisTest } from "../support/cleanup.ts";
