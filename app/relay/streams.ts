@@ -41,8 +41,10 @@ export class Streams {
   sweep(now: number): void {
     for (const stream of this.#streams) stream.sweep(now, this.#options);
     for (const [pipes, until] of this.#limited) {
-      if (Date.now() >= until) for (const pipe of pipes) pipe.reset();
-      if (pipes.every((pipe) => pipe.over)) this.#limited.delete(pipes);
+      const isDue = Date.now() >= until;
+      if (isDue) for (const pipe of pipes) pipe.reset();
+      if (isDue || pipes.every((pipe) => pipe.over))
+        this.#limited.delete(pipes);
     }
   }
 }
