@@ -6,13 +6,12 @@ import {
   nonEmpty,
   readLink,
   readListenPlace,
-  readText,
   readUrl,
   shown,
   type Environment,
   type ServiceAddress,
 } from "../values.ts";
-import { parse, text, readVia, type HelpCommand } from "./flags.ts";
+import { parse, readCa, readVia, text, type HelpCommand } from "./flags.ts";
 
 export interface DialCommand {
   readonly command: "dial";
@@ -79,8 +78,7 @@ export function readDial(
     problems.push(
       `--listen must be a port or host:port, got ${shown(listen)}. Port 0 is any free one.`,
     );
-  const caFile = text(values["ca"]);
-  const ca = caFile === undefined ? undefined : readText(caFile, problems);
+  const ca = readCa(values["ca"], problems);
   if (
     problems.length > 0 ||
     relay === undefined ||

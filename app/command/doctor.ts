@@ -9,7 +9,7 @@ import {
   shown,
   type Environment,
 } from "../values.ts";
-import { parse, text, type HelpCommand } from "./flags.ts";
+import { parse, readCa, text, type HelpCommand } from "./flags.ts";
 
 export interface DoctorCommand {
   readonly command: "doctor";
@@ -63,8 +63,7 @@ export function readDoctor(
     problems.push(
       `--idle must be a number of seconds, 1 to ${String(MAX_IDLE_SECONDS)}, got ${shown(idle)}. Leave it out to test no silence.`,
     );
-  const caFile = text(values["ca"]);
-  const ca = caFile === undefined ? undefined : readText(caFile, problems);
+  const ca = readCa(values["ca"], problems);
   if (problems.length > 0 || relay === undefined)
     throw new SettingsError(problems.join("\n"));
   const json = values["json"] === true;

@@ -2,7 +2,7 @@
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { WAYS, readWay, type Way } from "../protocol.ts";
 import { SettingsError } from "../relay/options.ts";
-import { shown, withoutLogin } from "../values.ts";
+import { readText, shown, withoutLogin } from "../values.ts";
 
 /** Help on a topic. `--help` behind a command asks for help on that one. */
 export interface HelpCommand {
@@ -52,6 +52,12 @@ export function parse(
 /** The value of a flag that was given and takes one. */
 export function text(value: unknown): string | undefined {
   return typeof value === "string" ? value : undefined;
+}
+
+/** The certificates in the file that `--ca` names. */
+export function readCa(value: unknown, problems: string[]): string | undefined {
+  const file = text(value);
+  return file === undefined ? undefined : readText(file, problems);
 }
 
 /** The way that `--via` forces. */

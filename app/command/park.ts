@@ -13,7 +13,7 @@ import {
   type Environment,
   type ServiceAddress,
 } from "../values.ts";
-import { parse, text, readVia, type HelpCommand } from "./flags.ts";
+import { parse, readCa, readVia, text, type HelpCommand } from "./flags.ts";
 
 export interface ParkCommand {
   readonly command: "park";
@@ -101,8 +101,7 @@ export function readPark(
   const via = readVia(values["via"], problems);
   const spare = readCount(text(values["spare"]), "--spare", 4, problems);
   const max = readCount(text(values["max"]), "--max", 64, problems);
-  const caFile = text(values["ca"]);
-  const ca = caFile === undefined ? undefined : readText(caFile, problems);
+  const ca = readCa(values["ca"], problems);
   if (problems.length > 0 || relay === undefined || secret === undefined)
     throw new SettingsError(problems.join("\n"));
   return {
