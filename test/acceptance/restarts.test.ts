@@ -96,6 +96,7 @@ async function admitted(port: number): Promise<void> {
     socket.destroy();
     if (came === "in") return;
     expect(came).to.equal("ECONNREFUSED");
+    // That somebody else's port begins to listen has no event.
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
@@ -246,6 +247,7 @@ describe("a relay that is replaced by another behind a router", function () {
             body === undefined ? { agent } : { agent, body },
           ),
         );
+        // A steady load, not as much as the machine can do.
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
     };

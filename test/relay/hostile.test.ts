@@ -30,7 +30,7 @@ const PLENTY = Buffer.alloc(32 * MEGABYTE);
 setFlagsFromString("--expose_gc");
 const collectGarbage = runInNewContext("gc") as () => void;
 
-/** The memory that is in use. Buffers are given back by a thread of their own, after the collection that found them. */
+/** The memory that is in use. Buffers are given back by a thread of their own, after the collection that found them; it tells nobody, hence the wait. */
 async function heapNow(): Promise<number> {
   for (let i = 0; i < 2; i++) {
     collectGarbage();

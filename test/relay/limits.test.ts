@@ -18,24 +18,12 @@ import {
   visit,
 } from "../support/streams.ts";
 import { selfSign } from "../support/tcp.ts";
-import { OK, get, seenBy } from "../support/visits.ts";
+import { OK, expectProblem, get, seenBy } from "../support/visits.ts";
 
 /** Other addresses than that of connectRaw(). */
 const SECOND = "127.0.0.2";
 const UPGRADE = "Connection: Upgrade\r\nUpgrade: chat\r\n";
 const PI = get("/?rendezvous=pi");
-
-async function expectRefused(
-  visitor: Raw,
-  status: number,
-  code: string,
-  retryAfter?: string,
-): Promise<void> {
-  const answer = await visitor.answer();
-  expect(answer.body).to.include(`"code":"${code}"`);
-  expect(answer.status).to.equal(status);
-  expect(answer.fields["retry-after"]).to.equal(retryAfter);
-}
 
 async function expectHealth(visitor: Raw): Promise<void> {
   visitor.write(get("/-/health"));
@@ -72,7 +60,7 @@ describe("connections", () => {
   it("beyond MAX_CONNECTIONS_PER_ADDRESS are told so, while other addresses come in", async () => {
     const relay = await startRelay({ maxConnectionsPerAddress: 1 });
     const first = await connectRaw(relay.port);
-    await expectRefused(
+    await expectProblem(
       await connectRaw(relay.port),
       503,
       "too_many_connections",
@@ -96,7 +84,7 @@ describe("connections", () => {
   it("are counted while they are tunnels, and until they are closed", async () => {
     const relay = await startRelay({ maxConnections: 1 });
     const hidden = await parkRawAgent(relay, "pi");
-    await expectRefused(
+    await expectProblem(
       await visit(relay, PI),
       503,
       "too_many_connections",
@@ -156,12 +144,12 @@ describe("a request's head", () => {
   it("with more octets than MAX_HEAD_OCTETS gets 431, whole or in part", async () => {
     const relay = await startRelay({ maxHeadOctets: 1024 });
     const filler = `X: ${"x".repeat(1024)}\r\n`;
-    await expectRefused(
+    await expectProblem(
       await visit(relay, get("/-/health", filler)),
       431,
       "head_too_large",
     );
-    await expectRefused(
+    await expectProblem(
       await visit(relay, get("/-/health", filler).slice(0, -2)),
       431,
       "head_too_large",
@@ -173,7 +161,7 @@ describe("a request's head", () => {
     const relay = await startRelay({ maxHeadFields: 16 });
     const filled = (count: number): string =>
       get("/-/health", "X: x\r\n".repeat(count));
-    await expectRefused(await visit(relay, filled(16)), 431, "head_too_large");
+    await expectProblem(await visit(relay, filled(16)), 431, "head_too_large");
     expect((await (await visit(relay, filled(15))).answer()).status).to.equal(
       200,
     );
@@ -182,7 +170,7 @@ describe("a request's head", () => {
   it("that takes longer than HEAD_SECONDS gets 408", async () => {
     const relay = await startRelay({ headSeconds: 0.1 });
     const visitor = await visit(relay, "GET / HTTP/1.1\r\nHo");
-    await expectRefused(visitor, 408, "request_timeout");
+    await expectProblem(visitor, 408, "request_timeout");
     await visitor.end();
   });
 });
@@ -195,13 +183,13 @@ describe("streams to one hidden server", () => {
     const first = await visit(relay, connectTo());
     await first.take("\r\n\r\n");
     (await next()).resume();
-    await expectRefused(
+    await expectProblem(
       await visit(relay, connectTo()),
       503,
       "too_many_streams",
       "5",
     );
-    await expectRefused(
+    await expectProblem(
       await visit(relay, get("/?rendezvous=pi", UPGRADE)),
       503,
       "too_many_streams",
@@ -221,7 +209,7 @@ describe("streams to one hidden server", () => {
     const relay = await startRelay({ maxStreamsPerServer: 1 });
     const first = await visit(relay, connectTo());
     await relay.until(() => relay.counts().waiting === 1);
-    await expectRefused(
+    await expectProblem(
       await visit(relay, connectTo()),
       503,
       "too_many_streams",
@@ -239,7 +227,7 @@ describe("streams to one hidden server", () => {
     const { visitor, hidden } = await seenBy(relay, asked);
     hidden.write(`HTTP/1.1 101 Switching Protocols\r\n${UPGRADE}\r\n`);
     await visitor.take("\r\n\r\n");
-    await expectRefused(
+    await expectProblem(
       await visit(relay, asked),
       503,
       "too_many_streams",
@@ -325,13 +313,13 @@ describe("one address's share of a hidden server", () => {
     await visit(relay, from("2001:db8::1"));
     await hidden.take("\r\n\r\n");
     // The same network, whatever the address in it.
-    await expectRefused(
+    await expectProblem(
       await visit(relay, from("2001:0db8:0:0:ffff::2")),
       503,
       "busy",
       "2",
     );
-    await expectRefused(
+    await expectProblem(
       await visit(
         relay,
         connectTo().replace(
@@ -354,7 +342,7 @@ describe("one address's share of a hidden server", () => {
     for (let i = 0; i < 3; i++)
       await visit(relay, get("/?rendezvous=pi", UPGRADE));
     await relay.until(() => relay.counts().idle === 1);
-    await expectRefused(
+    await expectProblem(
       await visitFrom(relay, SECOND, connectTo()),
       503,
       "too_many_streams",
@@ -397,7 +385,7 @@ describe("one address's share of a hidden server", () => {
   it("leaves others a tunnel of an agent that opens four, whatever streams there are", async () => {
     const { relay } = await offerService(echo, {}, { max: 4 });
     for (let i = 0; i < 3; i++) await reach(relay, connectTo());
-    await expectRefused(
+    await expectProblem(
       await visit(relay, connectTo()),
       503,
       "too_many_streams",
@@ -411,7 +399,7 @@ describe("one address's share of a hidden server", () => {
     const relay = await startRelay({ maxWaitingPerServer: 2 });
     await visit(relay, PI);
     await relay.until(() => relay.counts().waiting === 1);
-    await expectRefused(await visit(relay, PI), 503, "busy", "2");
+    await expectProblem(await visit(relay, PI), 503, "busy", "2");
     const other = await visitFrom(relay, SECOND);
     await relay.until(() => relay.counts().waiting === 2);
     const hidden = await parkForWaiting(relay, "pi");
@@ -429,7 +417,7 @@ describe("requests", () => {
     const hasty = await visit(relay, get("/-/health").repeat(3));
     for (let i = 0; i < 2; i++)
       expect((await hasty.answer()).status).to.equal(200);
-    await expectRefused(hasty, 429, "too_many_requests", "1");
+    await expectProblem(hasty, 429, "too_many_requests", "1");
     await expectHealth(await connectRaw(relay.port, SECOND));
     // The connection goes on.
     advanceClock(1000);
@@ -467,13 +455,13 @@ describe("requests", () => {
       expect(
         (await (await visitFrom(relay, address)).answer()).status,
       ).to.equal(200);
-    await expectRefused(
+    await expectProblem(
       await visitFrom(relay, "127.0.0.3"),
       429,
       "too_many_requests",
       "1",
     );
-    await expectRefused(
+    await expectProblem(
       await visit(relay, connectTo("pi:7")),
       429,
       "too_many_requests",

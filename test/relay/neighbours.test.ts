@@ -206,7 +206,7 @@ describe("a hidden server that answers badly fails its own visitor, and victim's
 });
 
 describe("a hidden server that never ends holds up its own visitor only, when it", () => {
-  /** Writes until nobody takes any more; gives how much went out. */
+  /** Writes until nobody takes any more, which has no event, hence the wait; gives how much went out. */
   async function flood(mallory: Raw, most: number): Promise<number> {
     let sent = 0;
     const stuck = (): Promise<unknown> =>

@@ -17,6 +17,7 @@ import {
   REFUSED_ANSWERS,
   type Answer,
 } from "../support/smuggling.ts";
+import { expectProblem } from "../support/visits.ts";
 
 interface Scene {
   readonly relay: TestRelay;
@@ -31,16 +32,6 @@ async function scene(): Promise<Scene> {
   });
   const hidden = await parkRaw(relay, "pi");
   return { relay, hidden, visitor: await connectRaw(relay.port) };
-}
-
-async function expectProblem(
-  visitor: Raw,
-  status: number,
-  code: string,
-): Promise<void> {
-  const answer = await visitor.answer();
-  expect(answer.body).to.include(`"code":"${code}"`);
-  expect(answer.status).to.equal(status);
 }
 
 /** The hidden server's first octets ever are those of an honest request: it has seen nothing before. */

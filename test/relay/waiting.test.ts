@@ -11,13 +11,11 @@ import {
 } from "../support/hidden.ts";
 import { connectRaw, type Raw } from "../support/raw.ts";
 import { startRelay, type TestRelay } from "../support/relay.ts";
+import { OK, expectProblem, get } from "../support/visits.ts";
 
-const OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /** Long enough to be in it, short enough to wait for its end. */
 const SHORT = 0.05;
 
-const get = (target: string): string =>
-  `GET ${target} HTTP/1.1\r\nHost: x\r\n\r\n`;
 const send = (method: string, body: string): string =>
   `${method} /?rendezvous=pi HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
 
@@ -36,7 +34,7 @@ async function waitingVisit(relay: TestRelay, sent?: string): Promise<Raw> {
   return visitor;
 }
 
-/** A visitor who asks, and takes nothing of the answers: the relay reads no more of him by now. */
+/** A visitor who asks, and takes nothing of the answers: the relay reads no more of him by now. That nothing moves has no event, hence the wait. */
 async function deafVisitor(relay: TestRelay): Promise<Raw> {
   const visitor = await connectRaw(relay.port);
   visitor.socket.pause();
@@ -50,18 +48,6 @@ function drains({ socket }: Raw): Promise<boolean> {
     once(socket, "drain").then(() => true),
     new Promise<boolean>((resolve) => setTimeout(resolve, 300, false)),
   ]);
-}
-
-async function expectProblem(
-  visitor: Raw,
-  status: number,
-  code: string,
-  retryAfter?: string,
-): Promise<void> {
-  const answer = await visitor.answer();
-  expect(answer.body).to.include(`"code":"${code}"`);
-  expect(answer.status).to.equal(status);
-  expect(answer.fields["retry-after"]).to.equal(retryAfter);
 }
 
 describe("a visitor for whom no tunnel is free", () => {

@@ -1,4 +1,5 @@
 // Visits over HTTP by hand: what a visitor sends, what the hidden server `pi` sees of it, and what the visitor is answered.
+import { expect } from "chai";
 import { parkRawAgent } from "./hidden.ts";
 import { connectRaw, type Raw } from "./raw.ts";
 import { startRelay, type TestRelay } from "./relay.ts";
@@ -43,4 +44,17 @@ export async function answered(
   const { visitor, hidden } = await seenBy(relay, sent);
   hidden.write(answer);
   return { visitor, hidden, relay };
+}
+
+/** That the visitor's next answer is the relay's own, with this code, and with this Retry-After or none. */
+export async function expectProblem(
+  visitor: Raw,
+  status: number,
+  code: string,
+  retryAfter?: string,
+): Promise<void> {
+  const answer = await visitor.answer();
+  expect(answer.body).to.include(`"code":"${code}"`);
+  expect(answer.status).to.equal(status);
+  expect(answer.fields["retry-after"]).to.equal(retryAfter);
 }
