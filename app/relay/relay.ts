@@ -31,6 +31,7 @@ import {
 import { Pages } from "./pages.ts";
 import { createPark } from "./park.ts";
 import { Rate } from "./rate.ts";
+import { Refusals } from "./refusals.ts";
 import { Streams } from "./streams.ts";
 import { Tls } from "./tls.ts";
 
@@ -98,6 +99,7 @@ export function createRelay(
   const echoes = new Echoes();
   const gate = new Gate(options);
   const rates = new Rate(options.ratePerAddress);
+  const refusals = new Refusals(log);
   const dial = createDial(lot, streams, echoes, options, log);
   const connections = new Set<Connection>();
   const links = new Set<Link>();
@@ -177,6 +179,7 @@ export function createRelay(
   }
 
   function refuseHaste(connection: Connection, request: RequestHead): void {
+    refusals.count("too_many_requests");
     // What follows was perhaps not meant as a request.
     if (request.method === "CONNECT" || request.upgrade !== undefined) {
       connection.hold(NO_SERVER);
@@ -247,6 +250,7 @@ export function createRelay(
         });
   const server = createServer(PORT_OPTIONS, (socket) => {
     if (!gate.admits(socket)) {
+      refusals.count("too_many_connections");
       gate.refuse(socket, tls === undefined ? refusal() : "");
       return;
     }
@@ -262,6 +266,7 @@ export function createRelay(
   });
   const genericServer = createServer(PORT_OPTIONS, (socket) => {
     if (!gate.admits(socket)) {
+      refusals.count("too_many_connections");
       gate.refuse(socket, "-ERR too many connections\n");
       return;
     }
@@ -269,6 +274,7 @@ export function createRelay(
     const link = watch(acceptLink(socket, genericServer, UNOWNED));
     gate.enter(link.stream, from);
     if (!rates.take(from, performance.now())) {
+      refusals.count("too_many_requests");
       refuseLink(link, "too many requests");
       return;
     }
@@ -283,6 +289,7 @@ export function createRelay(
     const now = performance.now();
     auth.sweep();
     rates.sweep(now);
+    refusals.sweep(now);
     grants.sweep(now);
     streams.sweep(now);
     echoes.sweep(now);

@@ -9,7 +9,6 @@ import { deriveKey } from "../../app/protocol.ts";
 import { signGrant, GRANT_COOKIE } from "../../app/grant.ts";
 import { Grants } from "../../app/relay/grants.ts";
 import { readRequestHead } from "../../app/wire/head.ts";
-import { createRelay } from "../../app/relay/relay.ts";
 import { afterThisTest } from "../support/cleanup.ts";
 import { ask, codeOf, grantFor, parkRecorder } from "../support/grants.ts";
 import { parkForWaiting, parkRaw } from "../support/hidden.ts";
@@ -823,23 +822,10 @@ describe("a grant on its way", () => {
     const out = new PassThrough();
     let log = "";
     out.on("data", (text: Buffer) => (log += text.toString()));
-    const relay = createRelay(
-      { relaySecret: RELAY_SECRET, holdSeconds: 0.2 },
+    const at = await startRelay(
+      { holdSeconds: 0.2 },
       pino({ level: "trace" }, out),
     );
-    relay.server.listen(0, "127.0.0.1");
-    await new Promise((resolve) => relay.server.once("listening", resolve));
-    afterThisTest(async () => {
-      await Promise.all([relay.drain(), relay.drain()]);
-    });
-    const { port } = relay.server.address() as { port: number };
-    const model = await startRelay();
-    const at: TestRelay = {
-      ...model,
-      ...relay,
-      port,
-      url: `http://127.0.0.1:${port}`,
-    };
     await parkRecorder(at, "pi");
     const grant = grantFor(at, "pi", { path: "/a", methods: ["GET"] });
     const shown = { Authorization: `Bearer ${grant}` };

@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import type { ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { generateSync } from "otplib";
+import { pino } from "pino";
 import { WAYS } from "../../app/protocol.ts";
 import { parkForWaiting, parkRawAgent } from "../support/hidden.ts";
 import { connectRaw, type Raw } from "../support/raw.ts";
@@ -38,6 +39,39 @@ async function visitFrom(
 ): Promise<Raw> {
   return (await connectRaw(relay.port, address)).write(sent);
 }
+
+describe("what is refused unread", () => {
+  it("is counted in the log, in one line at most every 10 s", async () => {
+    const lines: string[] = [];
+    const log = pino(
+      { base: null, timestamp: false },
+      { write: (line) => lines.push(line) },
+    );
+    const relay = await startRelay(
+      { maxConnectionsPerAddress: 1, ratePerAddress: 1 },
+      log,
+    );
+    const warned = (): string[] =>
+      lines.filter((line) => line.includes("refused, by limits"));
+    const first = await connectRaw(relay.port);
+    await (await connectRaw(relay.port)).end();
+    await relay.until(() => warned().length === 1);
+    expect(warned()[0]).to.equal(
+      '{"level":40,"too_many_connections":1,"msg":"refused, by limits"}\n',
+    );
+    await (await connectRaw(relay.port)).end();
+    await (await connectRaw(relay.port)).end();
+    first.write(get("/-/health").repeat(3));
+    for (let i = 0; i < 2; i++) await first.answer();
+    await expectProblem(first, 429, "too_many_requests", "1");
+    expect(warned()).to.have.length(1);
+    advanceClock(11_000);
+    await relay.until(() => warned().length === 2);
+    expect(warned()[1]).to.include(
+      '"too_many_connections":2,"too_many_requests":1',
+    );
+  });
+});
 
 describe("connections", () => {
   it("beyond MAX_CONNECTIONS are told so and closed, and those that are there go on", async () => {
