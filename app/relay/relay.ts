@@ -8,11 +8,12 @@ import type { RequestHead } from "../wire/head.ts";
 import { Link, UNOWNED, acceptLink } from "../wire/link.ts";
 import { Auth } from "./auth.ts";
 import { addressOf, clientOf, forwardedCount, requestIdOf } from "./client.ts";
-import { Refused, refuseLink } from "./cookieline.ts";
+import { refuseLink } from "./cookieline.ts";
 import { Connection, NO_SERVER } from "./connection.ts";
 import { Echoes } from "./echo.ts";
 import { Exchange } from "./exchange.ts";
 import { createDial } from "./dial.ts";
+import { destroyAll, drain } from "./drain.ts";
 import { Generic } from "./generic.ts";
 import { createForward } from "./forward.ts";
 import { Gate, networkOf, refusal } from "./gate.ts";
@@ -37,13 +38,6 @@ import { Tls } from "./tls.ts";
 
 /** How often deadlines are looked at: one timer for all of them. */
 const SWEEP_MILLISECONDS = 250;
-/**
- * In this part of the time to drain requests on open connections are still served: whoever closed one at once would lose
- * what is on its way there. Idle agents are sent away over it, so that they do not all come back at once.
- */
-const LEAVING_SHARE = 0.25;
-/** Where nobody can ask any more it need not last so long: so many agents a second can come back. */
-const LEAVING_TUNNEL_MILLISECONDS = 10;
 const CHALLENGE_OCTETS = 16;
 
 export interface Relay {
@@ -317,53 +311,19 @@ export function createRelay(
     if (!draining) tidy();
   });
 
-  const drain = async (): Promise<void> => {
-    const closeAll = (): void => {
-      for (const link of links) link.destroy();
-    };
+  const drainOnce = async (): Promise<void> => {
     if (draining || !server.listening) {
-      closeAll();
+      destroyAll(links);
       return;
     }
     draining = true;
     log.info({ ...lot.counts, connections: connections.size }, "draining");
-    const deadline = setTimeout(closeAll, options.drainSeconds * 1000);
-    const allClosed = Promise.all([
-      closePort(server),
-      closePort(genericServer),
-    ]);
     tls?.close();
-    const refuseLines = (): void => {
-      generic.drain();
-      for (const { receiver } of links)
-        if (receiver instanceof Refused) receiver.hurry();
-    };
-    refuseLines();
-    lot.close();
-    for (const connection of connections) connection.finishSoon();
-    const idle = lot.idle();
-    const leavingMilliseconds = Math.min(
-      LEAVING_SHARE * options.drainSeconds * 1000,
-      connections.size > 0
-        ? Infinity
-        : idle.length * LEAVING_TUNNEL_MILLISECONDS,
+    const ports = [server, genericServer];
+    await drain(
+      { ports, links, connections, lot, generic, echoes },
+      options.drainSeconds * 1000,
     );
-    for (const tunnel of idle) {
-      const leave = (): void => {
-        // The last one serves whoever comes meanwhile.
-        if (lot.hasOther(tunnel) && lot.take(tunnel)) tunnel.leave();
-      };
-      setTimeout(leave, Math.random() * leavingMilliseconds).unref();
-    }
-    setTimeout(() => {
-      refuseLines();
-      echoes.close();
-      lot.drain();
-      for (const tunnel of lot.idle()) tunnel.leave();
-      for (const connection of connections) connection.windUp();
-    }, leavingMilliseconds).unref();
-    await allClosed;
-    clearTimeout(deadline);
     tidy();
   };
 
@@ -392,7 +352,7 @@ export function createRelay(
     genericServer,
     setCertificate,
     setRevoked,
-    drain,
+    drain: drainOnce,
     counts: () => ({
       ...lot.counts,
       connections: connections.size,
@@ -409,16 +369,6 @@ const PORT_OPTIONS = {
   keepAlive: true,
   keepAliveInitialDelay: 60 * 1000,
 };
-
-/** Resolves when nobody can come in any more and everybody has gone. */
-function closePort(port: Server): Promise<void> {
-  return new Promise((resolve) => {
-    // One that never listened is closed already.
-    port.close(() => {
-      resolve();
-    });
-  });
-}
 
 /** A CONNECT to park has a scheme instead of a host, and no port. */
 function isHostAndPort(target: string): boolean {
