@@ -116,7 +116,7 @@ function report({ id, port, relay }: DialCommand, error: unknown): number {
   );
   if (error.code?.includes("grant") === true)
     complain(
-      "Ask its owner for a link (`rendezvous share` makes one), and set RENDEZVOUS_GRANT to it.",
+      "RENDEZVOUS_GRANT takes the link that its owner makes with `rendezvous share`.",
     );
   // The relay's own word needs no more.
   if (error.code === undefined)

@@ -107,7 +107,7 @@ describe("rendezvous share", () => {
     expect(none.code).to.equal(3);
     expect(none.output)
       .to.match(/cannot be reached: .*is private/)
-      .and.include("set RENDEZVOUS_GRANT");
+      .and.include("RENDEZVOUS_GRANT takes the link");
     const { link, output } = await share(relay, "--ports", "7");
     expect(output).to.include("port 7 of pi").and.not.include("curl");
     const [, grant = ""] = /RENDEZVOUS_GRANT=(\S+) npx/.exec(output) ?? [];
