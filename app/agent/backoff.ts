@@ -1,5 +1,5 @@
 // When the agent asks again after a failure: soon while the relay is away, seldom after it has said no.
-import type { Refusal } from "../wire/handover.ts";
+import type { Refusal } from "../wire/refusal.ts";
 
 /**
  * away: nobody answered, or whoever did cannot help now. unfit: something else than a relay answered.

@@ -19,13 +19,12 @@ import {
   type Way,
 } from "../protocol.ts";
 import {
-  HandoverError,
-  briefly,
   openWebSocket,
   requestHandover,
   type Handover,
   type Patience,
 } from "../wire/handover.ts";
+import { HandoverError, briefly } from "../wire/refusal.ts";
 import { Link, UNOWNED } from "../wire/link.ts";
 import type { Address } from "../wire/outbound.ts";
 import type { BeatingPipe } from "../wire/pipe.ts";

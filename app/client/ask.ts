@@ -1,7 +1,7 @@
 // An ordinary request to a relay, and everything about its answer that doctor looks at.
 import type { ClientRequest, IncomingMessage } from "node:http";
 import { TLSSocket } from "node:tls";
-import { serverOf } from "../wire/handover.ts";
+import { serverOf } from "../wire/refusal.ts";
 import { openRequest, type Address } from "../wire/outbound.ts";
 
 /** More than any of the relay's pages; a web server that is no relay may have longer ones. */

@@ -2,7 +2,7 @@
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import { DIAL_WAYS, WAYS, type Way } from "../protocol.ts";
-import { readProblem } from "../wire/handover.ts";
+import { readProblem } from "../wire/refusal.ts";
 import {
   canGoPlainly,
   proxyFor,

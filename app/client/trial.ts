@@ -1,5 +1,5 @@
 // One way tried: whether it is granted, and whether octets then go there and back. Each step has a deadline.
-import { HandoverError, type Refusal } from "../wire/handover.ts";
+import { HandoverError, type Refusal } from "../wire/refusal.ts";
 
 /** In milliseconds. */
 export interface Deadlines {

@@ -8,14 +8,12 @@ import {
 } from "../protocol.ts";
 import { CapsulePipe } from "../wire/capsulepipe.ts";
 import {
-  HandoverError,
-  briefly,
   openWebSocket,
   requestHandover,
   type HandoverRequest,
   type Patience,
-  type Refusal,
 } from "../wire/handover.ts";
+import { HandoverError, briefly, type Refusal } from "../wire/refusal.ts";
 import { UNOWNED, Link } from "../wire/link.ts";
 import type { Address } from "../wire/outbound.ts";
 import type { Pipe } from "../wire/pipe.ts";
