@@ -16,7 +16,7 @@ import {
   type Identity,
   type ParkedTunnel,
 } from "./reach.ts";
-import { joinOffer, type Join } from "./target.ts";
+import { joinOffer, type Join, type ServiceAddress } from "./target.ts";
 
 /** Tunnels that went one by one come back within this time. */
 const SPREAD_MILLISECONDS = 1000;
@@ -36,8 +36,10 @@ interface AgentEvents {
   up: [visit: URL];
   /** The way that was found to get through, and why not each other one. */
   way: [way: Way, tried: Tried<Way>];
-  /** Parking fails; the next attempt comes by itself, after so many seconds. */
+  /** Nothing is parked, or not for long; the next attempt comes by itself, after so many seconds. */
   trouble: [reason: string, seconds: number];
+  /** A visitor has come, and the service takes no connection. */
+  down: [service: ServiceAddress, reason: string];
 }
 
 /**
@@ -97,6 +99,9 @@ export class Agent extends EventEmitter<AgentEvents> {
       tap,
       tend: (pipe) => this.#streams.add(pipe),
       watch: (link) => this.#links.add(link),
+      missed: (service, reason) => {
+        this.emit("down", service, reason);
+      },
     });
     this.#relay = relay;
     this.#identity = identity;
@@ -352,11 +357,13 @@ export class Agent extends EventEmitter<AgentEvents> {
     // Attempts that fail together count once.
     if (this.#abort.signal.aborted || this.#retry !== undefined) return;
     const delay = this.#backoff.failed(trouble, performance.now());
+    this.#later(delay);
+    // One tunnel less than there could be.
+    if ([...this.#idle].some(({ proved }) => proved)) return;
     // Whatever stands before the relay may have changed.
     if (isOpen(trouble) && this.#idle.size === 0) this.#way = undefined;
     this.#visit = undefined;
     this.emit("trouble", reason, delay / 1000);
-    this.#later(delay);
   }
 
   #later(delay: number): void {

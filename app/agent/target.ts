@@ -19,6 +19,7 @@ import {
 import { UNOWNED, Link } from "../wire/link.ts";
 import type { BeatingPipe } from "../wire/pipe.ts";
 import { PipeStream } from "../wire/pipestream.ts";
+import { reasonOf } from "../wire/refusal.ts";
 import { splice, type Tap } from "../wire/splice.ts";
 
 /** How long a local service may take to accept. */
@@ -40,6 +41,8 @@ interface Care {
   readonly tend: (pipe: BeatingPipe) => void;
   /** Notices the end of a link that nobody reads. */
   readonly watch: (link: Link) => void;
+  /** A service takes no connection: why. */
+  readonly missed: (service: ServiceAddress, reason: string) => void;
 }
 
 /** What a hidden server has to offer. */
@@ -97,8 +100,8 @@ function joinService(
       early,
       over,
       { refused: "local_service_down", late: "local_service_down" },
+      care,
       (local) => {
-        care.watch(local);
         const tap = makeTap?.();
         tap?.there(early);
         local.write(early);
@@ -138,8 +141,8 @@ function streamToService(
     came.early,
     over,
     { refused: "target_down", late: "target_timeout" },
+    care,
     (local) => {
-      care.watch(local);
       const pipe = acceptStream(tunnel, care);
       splice(pipe, local, over);
       if (came.rest.length > 0) tunnel.receiver.data(came.rest);
@@ -178,10 +181,12 @@ function reach(
   early: Buffer,
   over: () => void,
   codes: { readonly refused: FailureCode; readonly late: FailureCode },
+  care: Care,
   reached: (local: Link) => void,
 ): void {
   let settled = false;
   let code = codes.refused;
+  let reason = "it does not accept in time";
   const socket = connect({ ...service, allowHalfOpen: true, noDelay: true });
   const settle = (): boolean => {
     if (settled) return false;
@@ -192,9 +197,12 @@ function reach(
   const local = new Link(socket, {
     ...UNOWNED,
     gone() {
-      if (settle()) answerFailure(tunnel, early, code, over);
+      if (!settle()) return;
+      care.missed(service, reason);
+      answerFailure(tunnel, early, code, over);
     },
   });
+  socket.on("error", (error) => (reason = reasonOf(error)));
   const deadline = setTimeout(() => {
     code = codes.late;
     socket.destroy();
@@ -208,7 +216,9 @@ function reach(
     },
   };
   socket.on("connect", () => {
-    if (settle()) reached(local);
+    if (!settle()) return;
+    care.watch(local);
+    reached(local);
   });
 }
 

@@ -8,6 +8,7 @@ import { readCommand, type Command } from "../command/command.ts";
 import type { IssueCommand } from "../command/issue.ts";
 import type { ParkCommand } from "../command/park.ts";
 import { issue } from "../issue.ts";
+import { relayOf } from "../protocol.ts";
 import { SettingsError } from "../relay/options.ts";
 import { VERSION } from "../version.ts";
 import { list } from "../wire/ladder.ts";
@@ -84,6 +85,18 @@ Authenticator app, for parking by hand:
     ${issued.otpauth}`);
 }
 
+/** Whether something may be told again: each thing at most once in so long. */
+function seldom(): (what: string) => boolean {
+  const told = new Map<string, number>();
+  return (what) => {
+    const now = performance.now();
+    const at = told.get(what) ?? -Infinity;
+    if (now - at < TOLD_MILLISECONDS) return false;
+    told.set(what, now);
+    return true;
+  };
+}
+
 function runPark(command: ParkCommand): void {
   const { relay, id, secret, service, tcp, spare, max, ca, verbose, via } =
     command;
@@ -112,6 +125,14 @@ function runPark(command: ParkCommand): void {
     if (command.private)
       say(
         `${id} is private: \`npx rendezvous share '${visit.href}'\`, with the secret as here, makes a link that lets in.`,
+      );
+  });
+  const isDown = seldom();
+  agent.on("down", ({ host, port }, reason) => {
+    const at = `${host}:${String(port)}`;
+    if (isDown(at))
+      complain(
+        `${at} takes no connection, so visitors get an error: ${reason}.`,
       );
   });
   let hinted = false;
@@ -149,7 +170,7 @@ function upLines(
     ...http,
     ...[...tcp].map(
       ([port, target]) =>
-        `${id} is up: ${visit.protocol}//${visit.host} ${id} ${String(port)} -> ${place(target)}`,
+        `${id} is up: npx rendezvous dial ${relayOf(visit, id).origin} ${id} ${String(port)} -> ${place(target)}`,
     ),
   ];
 }

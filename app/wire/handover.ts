@@ -9,7 +9,12 @@ import {
   proxyName,
   type Address,
 } from "./outbound.ts";
-import { HandoverError, readRefusal, type Answerer } from "./refusal.ts";
+import {
+  HandoverError,
+  readRefusal,
+  reasonOf,
+  type Answerer,
+} from "./refusal.ts";
 
 /** How long whoever has closed a WebSocket may leave its connection open, in milliseconds. @types/ws does not know it yet. */
 const CLOSING = { closeTimeout: 2 * 1000 };
@@ -98,15 +103,6 @@ async function tellProblem<T>(
 function unreachable(who: string, error: unknown): HandoverError {
   if (error instanceof HandoverError) return error;
   return new HandoverError(`${who} cannot be reached: ${reasonOf(error)}`);
-}
-
-/** Where all addresses of a name have failed the error has no words of its own. */
-function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  if (error.message !== "" || !(error instanceof AggregateError))
-    return error.message;
-  const causes: readonly unknown[] = error.errors;
-  return causes.map(reasonOf).join(", ");
 }
 
 function askOnce(

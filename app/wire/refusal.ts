@@ -1,4 +1,4 @@
-// Refusals: who said no to a request for a connection, and in which words, as far as they can be read.
+// Refusals: who said no to a request for a connection, or what failed, and in which words, as far as they can be read.
 import type { IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
 
@@ -120,4 +120,13 @@ export function readProblem(text: string): Pick<Refusal, "code" | "detail"> {
     // No problem document.
   }
   return { code: undefined, detail: undefined };
+}
+
+/** The words of an error; where all addresses of a name have failed it has none of its own. */
+export function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (error.message !== "" || !(error instanceof AggregateError))
+    return error.message;
+  const causes: readonly unknown[] = error.errors;
+  return causes.map(reasonOf).join(", ");
 }

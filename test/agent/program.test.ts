@@ -2,7 +2,7 @@
 import { expect } from "chai";
 import { once } from "node:events";
 import { createServer, get, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import { connect, type AddressInfo } from "node:net";
 import { afterThisTest } from "../support/cleanup.ts";
 import {
   NO_PROXIES,
@@ -13,6 +13,7 @@ import {
 } from "../support/parked.ts";
 import { needs, startRendezvous, type Program } from "../support/programs.ts";
 import { startRelay, until, type TestRelay } from "../support/relay.ts";
+import { startTcp } from "../support/tcp.ts";
 
 /** A service that answers when it is told to. */
 async function startPatient(): Promise<{
@@ -172,6 +173,64 @@ describe("what the agent prints", () => {
     });
     expect(upload.status).to.equal(200);
     await agent.prints(/POST \/now 200 \d+ ms/);
+    expectNoCrash(agent);
+  });
+});
+
+describe("an agent that offers TCP", () => {
+  it("names the relay for dial, not its own name below BASE_DOMAIN, and dial tells who takes one for the other", async () => {
+    const relay = await startRelay({ baseDomain: "example.com" });
+    const agent = await parkOn(relay, 1, ["--tcp", "22"]);
+    await agent.prints(
+      /pi is up: npx rendezvous dial http:\/\/example\.com:\d+ pi 22 -> localhost:22\n/,
+    );
+    // Stands for the name service: whatever host is asked for, here is the relay.
+    const proxy = await startTcp((client) => {
+      client.once("data", () => {
+        client.write("HTTP/1.1 200 OK\r\n\r\n");
+        const server = connect(relay.port, "127.0.0.1");
+        server.on("error", () => client.destroy());
+        client.on("close", () => server.destroy());
+        client.pipe(server).pipe(client);
+      });
+    });
+    const dial = startRendezvous(["dial", "http://pi.example.com", "pi", "7"], {
+      ...NO_PROXIES,
+      HTTP_PROXY: `http://127.0.0.1:${proxy}`,
+    });
+    await dial.prints(
+      /pi\.example\.com is pi itself\. Name the relay: `rendezvous dial http:\/\/example\.com pi 7`\.\n/,
+    );
+  });
+});
+
+describe("an agent whose service takes no connection", () => {
+  it("says so when a visitor comes, and not again for the next ones", async () => {
+    const relay = await startRelay();
+    const closed = createServer();
+    const port = await serve(closed);
+    closed.close();
+    await once(closed, "close");
+    const agent = await parkOn(relay, port);
+    for (let n = 0; n < 3; n++) expect(await visit(relay, "/")).to.equal(502);
+    await agent.prints(
+      new RegExp(`localhost:${port} takes no connection, .*ECONNREFUSED`),
+    );
+    expect(agent.output.split("takes no connection")).to.have.length(2);
+    expectNoCrash(agent);
+  });
+});
+
+describe("an agent that may open fewer tunnels than it keeps", () => {
+  it("is parked all the same, and says nothing else", async () => {
+    const relay = await startRelay({ maxTunnelsPerServer: 3 });
+    const { port } = await startPatient();
+    const agent = await parkOn(relay, port, ["--via", "connect"]);
+    await relay.until(() => relay.counts().idle === 3);
+    // One more is refused by now, or never asked for.
+    for (let n = 0; n < 3; n++)
+      expect(await visit(relay, "/now")).to.equal(200);
+    expect(agent.output).to.not.include("not parked");
     expectNoCrash(agent);
   });
 });

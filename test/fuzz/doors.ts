@@ -228,7 +228,11 @@ const http: Server = createServer((_request, answer) => answer.end("hello\n"));
 // What comes is not always HTTP.
 http.on("clientError", (_error, socket) => socket.destroy());
 
-const CARE = { tend: () => undefined, watch: () => undefined };
+const CARE = {
+  tend: () => undefined,
+  watch: () => undefined,
+  missed: () => undefined,
+};
 const offers: readonly Join[] = [
   joinOffer({ http, tcp: new Map(), ...CARE }),
   joinOffer({ http: undefined, tcp: new Map(), ...CARE }),
