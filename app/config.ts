@@ -69,6 +69,10 @@ export function readRelayConfig(environment: Environment): RelayConfig {
   }
   const options = collect(problems, () => checkSettings(given));
   const port = collect(problems, () => readPortVariable(environment));
+  if (port !== undefined && port !== 0 && port === options?.genericPort)
+    problems.push(
+      "GENERIC_PORT must be another port than PORT. Leave it out for none.",
+    );
   const certificateFiles = readCertificateFiles(environment, problems);
   const logLevel = nonEmpty(environment["LOG_LEVEL"]) ?? "info";
   if (!LOG_LEVELS.includes(logLevel))

@@ -307,7 +307,8 @@ export function tellFailure({
     proxyStatus,
   } = failure(code);
   const reason = STATUS_CODES[status] ?? "Error";
-  const words = detail === undefined ? text : `${text} (${detail})`;
+  const words =
+    detail === undefined ? text : text.replace(/\.(?= |$)/, ` (${detail}).`);
   const page = accept !== undefined && /\btext\/html\b/i.test(accept);
   const problem = {
     title: reason,

@@ -164,7 +164,8 @@ export function whyNot(grant: Grant, wanted: Wanted): string | undefined {
 }
 
 /** What is said of each grant that nobody vouches for: whoever tries is told no more. */
-export const UNKNOWN = "it was not made for this server, or is not known";
+export const UNKNOWN =
+  "it was not made for this server, or by a clock that is ahead, or is not known";
 
 /** Whether every server reads a path in the same way, whatever it decodes and normalises. */
 export function isPlainPath(path: string): boolean {

@@ -224,3 +224,12 @@ export function visitUrl(
   else url.hostname = `${id}.${naming.baseDomain}`;
   return url.href;
 }
+
+/** The relay behind a URL where visitors of an id come in: below BASE_DOMAIN every request is the hidden server's. */
+export function relayOf(visit: URL, id: string): URL {
+  const relay = new URL(visit.origin);
+  const isName = /[a-z][^.]*$/.test(relay.hostname);
+  if (isName && relay.hostname.startsWith(`${id.toLowerCase()}.`))
+    relay.hostname = relay.hostname.slice(id.length + 1);
+  return relay;
+}

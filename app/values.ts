@@ -1,7 +1,7 @@
 // Single values as people write them: read, or refused in a sentence that names the value and the cure.
 import { readFileSync } from "node:fs";
 import { GRANT_PARAMETER, isPlainPath } from "./grant.ts";
-import { DEFAULT_PARAMETER, isId, readPort } from "./protocol.ts";
+import { DEFAULT_PARAMETER, isId, readPort, relayOf } from "./protocol.ts";
 import { SettingsError } from "./relay/options.ts";
 
 /** Variables by their names. */
@@ -72,8 +72,10 @@ export function readVisit(
   visit.username = visit.password = visit.hash = "";
   visit.searchParams.delete(GRANT_PARAMETER);
   const named = visit.searchParams.get(parameter)?.toLowerCase();
-  if (named === undefined && owner !== "")
-    visit.searchParams.set(parameter, owner);
+  // In upper case it could be another way of naming: `T` asks for a login.
+  const asked = named ?? owner;
+  if (asked !== "" && visit.searchParams.get(parameter) !== asked)
+    visit.searchParams.set(parameter, asked);
   // Below BASE_DOMAIN the first label is the id.
   const label = /^([^.]+)\.[^.]*[a-z]/i.exec(visit.hostname)?.[1];
   const id = named ?? (owner === "" ? label : owner);
@@ -95,11 +97,10 @@ export function readLink(
   const grant = url?.searchParams.get(GRANT_PARAMETER) ?? "";
   if (url === undefined || !/^https?:$/.test(url.protocol) || grant === "")
     return undefined;
-  const relay = new URL(url.origin);
-  // Below BASE_DOMAIN every request is the hidden server's.
-  if (id !== undefined && relay.hostname.startsWith(`${id.toLowerCase()}.`))
-    relay.hostname = relay.hostname.slice(id.length + 1);
-  return { relay, grant };
+  return {
+    relay: id === undefined ? new URL(url.origin) : relayOf(url, id),
+    grant,
+  };
 }
 
 /** A path that every server reads in the same way, as it is on the wire. */
@@ -126,6 +127,10 @@ export function readMethods(
   problems: string[],
 ): string[] | undefined {
   const methods = value?.toUpperCase().split(",");
+  if (methods?.includes("CONNECT") === true) {
+    problems.push("--methods is for HTTP visits. --ports allows CONNECT.");
+    return undefined;
+  }
   if (methods?.every((method) => /^[A-Z][A-Z-]{0,63}$/.test(method)) !== false)
     return methods;
   problems.push(
@@ -156,7 +161,7 @@ export function readUses(
   if (value === undefined) return undefined;
   if (/^[1-9]\d{0,5}$/.test(value)) return Number(value);
   problems.push(
-    `--uses must be a positive integer, got ${shown(value)}. Leave it out for a link that is opened as often as one likes.`,
+    `--uses must be an integer from 1 to 999999, got ${shown(value)}. Leave it out for a link that is opened as often as one likes.`,
   );
   return undefined;
 }

@@ -61,6 +61,7 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
     "agent",
     "client",
     "issue.ts",
+    "protocol.ts",
     "grant.ts",
     "config.ts",
     "command",

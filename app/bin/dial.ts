@@ -9,6 +9,7 @@ import { createListener } from "../client/listen.ts";
 import { DialError } from "../client/ways.ts";
 import { list } from "../wire/ladder.ts";
 import { PipeStream } from "../wire/pipestream.ts";
+import { relayOf } from "../protocol.ts";
 import { complain } from "./print.ts";
 import type { DialCommand } from "../command/dial.ts";
 
@@ -117,6 +118,11 @@ function report({ id, port, relay }: DialCommand, error: unknown): number {
   if (error.code?.includes("grant") === true)
     complain(
       "RENDEZVOUS_GRANT takes the link that its owner makes with `rendezvous share`.",
+    );
+  const { origin } = relayOf(relay, id);
+  if (error.code !== undefined && origin !== relay.origin)
+    complain(
+      `${relay.host} is ${id} itself. Name the relay: \`rendezvous dial ${origin} ${id} ${String(port)}\`.`,
     );
   // The relay's own word needs no more.
   if (error.code === undefined)

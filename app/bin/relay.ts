@@ -26,9 +26,13 @@ function main(): void {
     backlog: BACKLOG,
     ...(config.host === undefined ? {} : { host: config.host }),
   };
-  relay.server.on("error", (error) => {
+  relay.server.on("error", (error: NodeJS.ErrnoException) => {
+    const cure =
+      error.code === "EADDRINUSE" || error.code === "EACCES"
+        ? "Set PORT to another one."
+        : "HOST must be an address of this machine. Leave it out for all of them.";
     console.error(
-      `The relay cannot listen on port ${String(config.port)}: ${error.message}. Set PORT to another one.`,
+      `The relay cannot listen on port ${String(config.port)}: ${error.message}. ${cure}`,
     );
     process.exitCode = 1;
   });

@@ -2,6 +2,7 @@
 import process from "node:process";
 import qrcode from "qrcode";
 import { GRANT_PARAMETER, makeGrant, type Grant } from "../grant.ts";
+import { relayOf } from "../protocol.ts";
 import { complain, say, sayJson } from "./print.ts";
 import type { ShareCommand } from "../command/share.ts";
 
@@ -35,12 +36,16 @@ function sentenceOf({ sub, exp, path, methods, ports, uses }: Grant): string {
     ...(hasHttp
       ? [`${methods?.join(", ") ?? "HTTP"} of ${path ?? "/"} at ${sub}`]
       : []),
-    ...(ports === undefined ? [] : [`port ${ports.join(", ")} of ${sub}`]),
+    ...(ports === undefined
+      ? []
+      : [
+          `${ports.length === 1 ? "port" : "ports"} ${ports.join(", ")} of ${sub}`,
+        ]),
   ].join(", and ");
   const often =
     uses === undefined
       ? ""
-      : `, ${String(uses)} ${uses === 1 ? "time" : "times"} (a relay that restarts begins to count anew)`;
+      : `, ${String(uses)} ${uses === 1 ? "time" : "times"} (a preview in a chat counts too, and a relay that restarts begins anew)`;
   return `It allows ${allowed}${often}, until ${new Date(exp * 1000).toUTCString()}.`;
 }
 
@@ -53,8 +58,7 @@ function usageOf(
   const hasHttp =
     ports === undefined || path !== undefined || methods !== undefined;
   const [port] = ports ?? [];
-  const isBelow = visit.hostname.startsWith(`${sub}.`);
-  const relay = `${visit.protocol}//${isBelow ? visit.host.slice(sub.length + 1) : visit.host}`;
+  const relay = relayOf(visit, sub).origin;
   return [
     ...(hasHttp ? ["", "Visit with a browser, or:", `    curl '${link}'`] : []),
     ...(port === undefined

@@ -117,6 +117,7 @@ function createApp(
           formAction: ["'none'"],
         },
       },
+      xFrameOptions: { action: "deny" },
       // What holds for the relay's host must not be decided for the hidden servers below it.
       strictTransportSecurity: { includeSubDomains: false },
     }),

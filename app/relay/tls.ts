@@ -95,7 +95,7 @@ export class Tls {
 function refusePlain(socket: Socket): void {
   const { status, reason, fields, body } = tellFailure({
     code: "bad_request",
-    detail: "This port speaks HTTPS. Use an https: URL.",
+    detail: "this port speaks HTTPS: use an https: URL",
     requestId: randomUUID(),
   });
   let head = `HTTP/1.1 ${String(status)} ${reason}\r\n`;

@@ -330,7 +330,7 @@ describe("the command line", () => {
       [[VISIT], variable, VISIT],
       [[VISIT, "--secret-file", file], {}, VISIT],
       [["https://pi.x.example/"], inFile, "https://pi.x.example/"],
-      [["https://x/a?rendezvous=PI"], inFile, "https://x/a?rendezvous=PI"],
+      [["https://x/a?rendezvous=PI"], inFile, "https://x/a?rendezvous=pi"],
       [["https://pi:SECRET@x"], {}, VISIT],
       [["https://x/?to=pi"], { ...inFile, RENDEZVOUS_PARAMETER: "to" }, ""],
       [[`${VISIT}&grant=${GRANT}`], variable, VISIT],
@@ -370,6 +370,16 @@ describe("the command line", () => {
     expect(share("https://x/photos/a?rendezvous=pi")).to.include({ id: "pi" });
   });
 
+  it("shares TCP by --ports, not by a method", () => {
+    expect(
+      problemsOf(() =>
+        readCommand(["share", VISIT, "--methods", "GET,connect"], {
+          RENDEZVOUS_URL: URL_WITH_SECRET,
+        }),
+      ),
+    ).to.deep.equal(["--methods is for HTTP visits. --ports allows CONNECT."]);
+  });
+
   it("says everything that is wrong about sharing at once, and never the secret", () => {
     const share = (
       argv: readonly string[],
@@ -389,7 +399,7 @@ describe("the command line", () => {
       '--path must be a path like /photos/, that can be read in one way only, got "/a/../b".',
       '--methods must be a list like GET,HEAD, got "GET;".',
       '--ports must be a list like 22,5432, got "0".',
-      '--uses must be a positive integer, got "0". Leave it out for a link that is opened as often as one likes.',
+      '--uses must be an integer from 1 to 999999, got "0". Leave it out for a link that is opened as often as one likes.',
       '--expires must be like 30s, 10m, 2h or 7d, and a year at most, got "2y". Leave it out for a day.',
     ]);
     expect(share([]).join()).to.include("Name the URL that visitors use");

@@ -130,6 +130,13 @@ describe("the relay's settings", () => {
     ]);
   });
 
+  it("wants two ports where there are two", () => {
+    const ports = { PORT: "5000", GENERIC_PORT: "5000" };
+    expect(problemsOf(() => readRelayConfig(ports))).to.deep.equal([
+      "GENERIC_PORT must be another port than PORT. Leave it out for none.",
+    ]);
+  });
+
   it("that are wrong are told all at once, a sentence each, with the value and the cure", () => {
     const wrong: Record<string, string> = {
       RELAY_SECRET: "too short to be good",

@@ -2,7 +2,7 @@
 import { expect } from "chai";
 import { generateSync, verifySync } from "otplib";
 import { issue, type IssueOptions } from "../../app/issue.ts";
-import { deriveKey, encodeSecret } from "../../app/protocol.ts";
+import { deriveKey, encodeSecret, relayOf } from "../../app/protocol.ts";
 import { RELAY_SECRET } from "../support/relay.ts";
 
 const OPTIONS: IssueOptions = {
@@ -44,6 +44,9 @@ describe("issuing an id", () => {
     expect(
       issue("pi", { ...OPTIONS, relay, baseDomain: "localhost" }).visit,
     ).to.equal("http://pi.localhost:5000/");
+    const below = new URL("https://pi.example.com/a?b");
+    expect(relayOf(below, "pi").href).to.equal("https://example.com/");
+    expect(relayOf(below, "p").href).to.equal("https://pi.example.com/");
     expect(issue("pi", { ...OPTIONS, relay, parameter: "to" }).visit).to.equal(
       "http://localhost:5000/?to=pi",
     );
