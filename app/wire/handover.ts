@@ -15,6 +15,7 @@ import {
   reasonOf,
   type Answerer,
 } from "./refusal.ts";
+import { MESSAGE_BOUNDS } from "./websocket.ts";
 
 /** How long whoever has closed a WebSocket may leave its connection open, in milliseconds. @types/ws does not know it yet. */
 const CLOSING = { closeTimeout: 2 * 1000 };
@@ -182,6 +183,7 @@ function openOnce(
     ...outboundOptions(address, plainly),
     headers,
     perMessageDeflate: false,
+    ...MESSAGE_BOUNDS,
     ...CLOSING,
     finishRequest: (request) => {
       answerer = answererTo(request, relay.host);

@@ -9,6 +9,14 @@ import { PipeStream } from "./pipestream.ts";
 
 /** No message is longer: some routers take no more than a part of a megabyte. */
 const MAX_MESSAGE_OCTETS = 64 * 1024;
+/** What is kept of a message until it is whole: of one twice as long as ours, in a few fragments, that comes in small segments. */
+export const MESSAGE_BOUNDS = {
+  maxPayload: 2 * MAX_MESSAGE_OCTETS,
+  maxFragments: 16,
+  maxBufferedChunks: 512,
+};
+/** ws is given no more at a time, for the smallest fragment keeps all that it came with. */
+const MAX_READ_OCTETS = 4 * 1024;
 /** Above this the writer waits. */
 const MAX_BACKLOG_OCTETS = 256 * 1024;
 /** How long the other side may go on after this side's end, when it does not know the empty message. */
@@ -46,7 +54,7 @@ export class WebSocketPipe implements BeatingPipe {
     this.#socket = socket;
     this.receiver = receiver;
     this.#patience = patience;
-    stopAtBrokenFrame(socket);
+    tameReceiver(socket);
     const heard = (): void => {
       this.heardAt = performance.now();
     };
@@ -178,14 +186,26 @@ export class WebSocketPipe implements BeatingPipe {
 /**
  * ws 8.23 reads on in what has come behind a broken frame, and throws where nobody can catch it: the process would end.
  * Its receiver is a Writable, which knows at once that it has failed.
+ * What it keeps of an unfinished message are views of what it was given: it is given small copies.
  */
-function stopAtBrokenFrame(socket: WebSocket): void {
+function tameReceiver(socket: WebSocket): void {
   const receiver = "_receiver" in socket ? socket._receiver : undefined;
   if (!(receiver instanceof Writable)) return;
   const write = receiver._write.bind(receiver);
-  receiver._write = (octets, coding, taken) => {
-    if (receiver.errored === null) write(octets, coding, taken);
-    else taken();
+  receiver._write = (octets: Buffer, coding, taken) => {
+    let at = 0;
+    const next = (error?: Error | null): void => {
+      if ((error ?? receiver.errored) !== null || at === octets.length) {
+        taken(error);
+        return;
+      }
+      const from = at;
+      at = Math.min(at + MAX_READ_OCTETS, octets.length);
+      const piece = Buffer.allocUnsafeSlow(at - from);
+      octets.copy(piece, 0, from, at);
+      write(piece, coding, next);
+    };
+    next(null);
   };
 }
 
@@ -215,7 +235,7 @@ const more = new WeakMap<IncomingMessage, readonly string[]>();
 const serverOptions: ServerOptions & { closeTimeout: number } = {
   noServer: true,
   perMessageDeflate: false,
-  maxPayload: 1024 * 1024,
+  ...MESSAGE_BOUNDS,
   // One message a turn: whoever sends very many small ones delays only himself.
   allowSynchronousEvents: false,
   // How long whoever has closed may leave the connection open.

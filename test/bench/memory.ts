@@ -15,6 +15,15 @@ const GET = `GET /?rendezvous=${ID} HTTP/1.1\r\nHost: x\r\n\r\n`;
 const FLOOD_OCTETS = 16 * 1024 * 1024;
 const POST = `POST /?rendezvous=${ID} HTTP/1.1\r\nHost: x\r\nContent-Length: ${FLOOD_OCTETS}\r\n`;
 const ANSWER = `HTTP/1.1 200 OK\r\nContent-Length: ${FLOOD_OCTETS}\r\n\r\n`;
+/** 120 KiB of a WebSocket message whose end never comes, in 15 fragments; the mask changes nothing. */
+const HALF_MESSAGE = Buffer.concat(
+  Array.from({ length: 15 }, (_, n) => {
+    const frame = Buffer.alloc(8 * 1024);
+    frame.set([n === 0 ? 2 : 0, 0xfe]);
+    frame.writeUInt16BE(frame.length - 8, 2);
+    return frame;
+  }),
+);
 const FLOOD = Buffer.alloc(FLOOD_OCTETS, "x");
 /** Time for the octets to come to where they are held. */
 const SETTLE_MILLISECONDS = 5000;
@@ -33,13 +42,16 @@ interface Stage {
   /** Connections that have said this, and then as much as they can. Nobody reads on them. */
   readonly open: (said: string, flood?: Buffer) => Promise<Socket[]>;
   /** Tunnels, parked one after the other. */
-  readonly park: () => Promise<Socket[]>;
+  readonly park: (asked?: (token: string) => string) => Promise<Socket[]>;
 }
 
 const KINDS: Readonly<Record<string, (stage: Stage) => Promise<unknown>>> = {
   "idle connections": ({ open }) => open(""),
   "half a head of 63 KiB": ({ open }) => open(HALF_HEAD),
   "idle tunnels": ({ park }) => park(),
+  "unfinished WebSocket messages": async ({ park }) => {
+    for (const tunnel of await park(byWebSocket)) tunnel.write(HALF_MESSAGE);
+  },
   "waiting visitors, head of 63 KiB, body": ({ open }) =>
     open(
       `${POST}X: ${"x".repeat(63 * 1024)}\r\n\r\n`,
@@ -58,6 +70,14 @@ const KINDS: Readonly<Record<string, (stage: Stage) => Promise<unknown>>> = {
     }
   },
 };
+
+function byConnect(token: string): string {
+  return `CONNECT uuid:${ID}?response=${token} HTTP/1.1\r\n\r\n`;
+}
+
+function byWebSocket(token: string): string {
+  return `GET /-/park/${ID}?response=${token} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: ptth\r\n\r\n`;
+}
 
 async function measure(
   name: string,
@@ -85,12 +105,12 @@ async function measure(
       }
       return opened;
     },
-    async park() {
+    async park(asked = byConnect) {
       const parked: Socket[] = [];
       while (parked.length < count) {
         const socket = await reach();
         const token = await makeToken(ID, key);
-        socket.write(`CONNECT uuid:${ID}?response=${token} HTTP/1.1\r\n\r\n`);
+        socket.write(asked(token));
         await once(socket, "readable");
         socket.read();
         parked.push(socket);

@@ -9,6 +9,7 @@ import request from "supertest";
 import { afterThisTest } from "../support/cleanup.ts";
 import { advanceClock } from "../support/clock.ts";
 import { Program } from "../support/programs.ts";
+import { connectRaw } from "../support/raw.ts";
 import { parkHere, startRelay, type TestRelay } from "../support/relay.ts";
 import {
   connectTcp,
@@ -19,6 +20,7 @@ import {
   offerService,
   reach,
 } from "../support/streams.ts";
+import { get } from "../support/visits.ts";
 
 const MANY = 10_000;
 const MEGABYTE = 1024 * 1024;
@@ -117,6 +119,33 @@ describe("10 000 connections that say nothing", () => {
 });
 
 describe("a hostile TCP visitor", () => {
+  it("who never ends a WebSocket message has little of it kept, whatever he sends between its fragments", async () => {
+    const VISITORS = 30;
+    const relay = await startRelay();
+    const path = "/.well-known/masque/tcp/rendezvous.internal/7/";
+    // An octet of a message, and 64 KiB of pongs, which are read with it and not answered.
+    const unit = `\0\x81\0\0\0\0x${`\x8a\xfd\0\0\0\0${"p".repeat(125)}`.repeat(500)}`;
+    const first = `\x02${unit.slice(1)}`;
+    const before = await heapNow();
+    for (let i = 0; i < VISITORS; i++) {
+      const visitor = await connectRaw(relay.port);
+      visitor.write(
+        get(
+          path,
+          "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: connect-tcp\r\n",
+        ),
+      );
+      await visitor.take("\r\n\r\n");
+      visitor.write(first + unit.repeat(14));
+      // A ping is answered when all before it has been read.
+      visitor.write(`\x89\x81\0\0\0\0!`);
+      await visitor.take("\x8a\x01!");
+    }
+    // A busy connection has a buffer of 256 KiB to read into, too.
+    const most = (256 + 256) * 1024;
+    expect(((await heapNow()) - before) / VISITORS).to.be.below(most);
+  });
+
   it("who announces a capsule of 2^62-1 octets is passed on as he sends, and no memory is set aside", async () => {
     const { relay, next } = await offerService(() => undefined);
     const visitor = await reach(relay, connectTcp());

@@ -119,7 +119,7 @@ describe("a TCP visit by WebSocket", () => {
     const { relay, next } = await offerService(() => undefined);
     const socket = await open(relay);
     const heard = readAll(await next());
-    const large = "x".repeat(1024 * 1024);
+    const large = "x".repeat(128 * 1024);
     socket.send(Buffer.from(large));
     socket.send(Buffer.from("one"), { fin: false });
     socket.ping();
@@ -129,6 +129,33 @@ describe("a TCP visit by WebSocket", () => {
     socket.send(Buffer.alloc(0));
     expect(await heard).to.equal(`${large}onetwothree`);
   });
+
+  for (const [what, code, send] of [
+    [
+      "a longer one with 1009",
+      1009,
+      (socket: WebSocket) => {
+        socket.send(Buffer.alloc(128 * 1024 + 1));
+      },
+    ],
+    [
+      "one of 17 fragments with 1008",
+      1008,
+      (socket: WebSocket) => {
+        for (let n = 0; n < 17; n++)
+          socket.send(Buffer.from("x"), { fin: n === 16 });
+      },
+    ],
+  ] as const) {
+    it(`closes ${what}, and cuts the service`, async () => {
+      const { relay, next } = await offerService(listen);
+      const socket = await open(relay);
+      const cut = once(await next(), "error");
+      send(socket);
+      expect(await closed(socket)).to.equal(code);
+      await cut;
+    });
+  }
 
   it("gets messages of at most 64 KiB", async () => {
     const { relay, next } = await offerService(listen);
