@@ -12,7 +12,6 @@ import {
   type RequestHead,
 } from "../wire/head.ts";
 import type { Link, Receiver } from "../wire/link.ts";
-import { splice, type Spliced } from "../wire/splice.ts";
 import type { Connection, Server } from "./connection.ts";
 import { answerHead, type HeadOptions } from "./heads.ts";
 import { Pace, type PaceOptions } from "./pace.ts";
@@ -54,10 +53,8 @@ export interface ExchangeEvents {
   lost(): void;
   /** No answer can be given but this one. */
   failed(code: FailureCode, detail?: string): void;
-  /** A 101 came: the two sides are to be spliced. */
-  switched(visitor: Link, hidden: Link): void;
-  /** What followed it is over. */
-  spliced(spliced: Spliced): void;
+  /** A 101 came: the two sides are to be spliced, and `done` called when both are done. */
+  switched(visitor: Link, hidden: Link, done: () => void): void;
 }
 
 export interface ExchangeParts {
@@ -419,10 +416,8 @@ export class Exchange implements Receiver, Server {
     link.write(answerHead(answer, { minor: 1, persistent: true }, options));
     if (octets.length > 0) link.write(octets);
     if (early.length > 0) this.#tunnel.write(early);
-    events.switched(link, this.#tunnel);
-    splice(link, this.#tunnel, (spliced) => {
+    events.switched(link, this.#tunnel, () => {
       carrier.gone();
-      events.spliced(spliced);
     });
   }
 }

@@ -6,7 +6,6 @@ import type { FailureCode } from "../errors.ts";
 import type { Wanted } from "../grant.ts";
 import { fieldOf, type RequestHead } from "../wire/head.ts";
 import type { Link } from "../wire/link.ts";
-import type { Spliced } from "../wire/splice.ts";
 import type { Connection, Server } from "./connection.ts";
 import { clientOf, requestIdOf, type TrustOptions } from "./client.ts";
 import {
@@ -162,13 +161,14 @@ class Visit implements Waiter, Server, ExchangeEvents {
     this.refuse(code, detail);
   }
 
-  switched(visitor: Link, hidden: Link): void {
-    this.#around.streams.limit(visitor, hidden, this.#visa.until);
-  }
-
-  spliced(octets: Spliced): void {
+  switched(visitor: Link, hidden: Link, done: () => void): void {
+    const { streams, log } = this.#around;
     const { id } = this.#named;
-    this.#around.log.debug({ id, ...octets }, "an upgraded connection is over");
+    streams.limit(visitor, hidden, this.#visa.until);
+    streams.join(visitor, hidden, (octets) => {
+      done();
+      log.debug({ id, ...octets }, "an upgraded connection is over");
+    });
   }
 
   // While the visitor waits nothing of his body is taken.

@@ -212,8 +212,10 @@ export function createRelay(
         failed: (code, detail) => {
           connection.refuse(code, { detail });
         },
-        switched: () => {},
-        spliced: () => {},
+        // No page answers with a 101.
+        switched: (visitor) => {
+          visitor.destroy();
+        },
       },
     }).start();
   }

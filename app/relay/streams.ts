@@ -1,4 +1,4 @@
-// TCP visits that are spliced: kept alive by heartbeats, and ended when nothing moves for too long.
+// TCP visits and upgraded connections: kept alive by heartbeats, and ended when nothing moves for too long.
 import { tendPipe, type BeatingPipe, type Pipe } from "../wire/pipe.ts";
 import { splice, type Spliced } from "../wire/splice.ts";
 
@@ -10,7 +10,7 @@ export interface StreamOptions {
   readonly stallSeconds: number;
 }
 
-/** Every TCP visit under way. */
+/** Every one under way. */
 export class Streams {
   readonly #options: StreamOptions;
   /** join() takes a stream out when both its pipes are done. */

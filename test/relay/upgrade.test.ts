@@ -1,5 +1,6 @@
 // Upgraded connections: octets both ways, and how each side ends them.
 import { expect } from "chai";
+import type { RelaySettings } from "../../app/relay/options.ts";
 import type { Raw } from "../support/raw.ts";
 import { startRelay, type TestRelay } from "../support/relay.ts";
 import { OK, answered, get, plain, seenBy } from "../support/visits.ts";
@@ -27,12 +28,16 @@ describe("an upgraded connection", () => {
     expect(await visitor.take("\xfe")).to.equal("\xfe");
   });
 
-  async function upgraded(): Promise<{
+  async function upgraded(settings: Partial<RelaySettings> = {}): Promise<{
     visitor: Raw;
     hidden: Raw;
     relay: TestRelay;
   }> {
-    const both = await answered(SWITCH, get("/?rendezvous=pi", UPGRADE));
+    const both = await answered(
+      SWITCH,
+      get("/?rendezvous=pi", UPGRADE),
+      settings,
+    );
     await both.visitor.take("\r\n\r\n");
     return both;
   }
@@ -46,6 +51,22 @@ describe("an upgraded connection", () => {
     expect(await visitor.take("still here")).to.equal("still here");
     hidden.socket.end();
     await visitor.end();
+    await relay.until(() => relay.counts().tunnels === 0);
+  });
+
+  it("on which nothing moves for IDLE_SECONDS is cut", async () => {
+    const { visitor, hidden, relay } = await upgraded({ idleSeconds: 0.5 });
+    expect(await visitor.close()).to.equal("reset");
+    expect(await hidden.close()).to.equal("reset");
+    await relay.until(() => relay.counts().tunnels === 0);
+  });
+
+  it("whose octets nobody takes for STALL_SECONDS is cut", async () => {
+    const { visitor, hidden, relay } = await upgraded({ stallSeconds: 0.5 });
+    visitor.socket.pause();
+    // More than all buffers on the way take.
+    hidden.socket.write(Buffer.alloc(32 * 1024 * 1024));
+    expect(await hidden.close()).to.equal("reset");
     await relay.until(() => relay.counts().tunnels === 0);
   });
 

@@ -1,5 +1,6 @@
 // Visits over HTTP by hand: what a visitor sends, what the hidden server `pi` sees of it, and what the visitor is answered.
 import { expect } from "chai";
+import type { RelaySettings } from "../../app/relay/options.ts";
 import { parkRawAgent } from "./hidden.ts";
 import { connectRaw, type Raw } from "./raw.ts";
 import { startRelay, type TestRelay } from "./relay.ts";
@@ -39,8 +40,9 @@ export async function seenBy(
 export async function answered(
   answer: string,
   sent = get("/?rendezvous=pi"),
+  settings: Partial<RelaySettings> = {},
 ): Promise<{ visitor: Raw; hidden: Raw; relay: TestRelay }> {
-  const relay = await startRelay();
+  const relay = await startRelay(settings);
   const { visitor, hidden } = await seenBy(relay, sent);
   hidden.write(answer);
   return { visitor, hidden, relay };
