@@ -122,7 +122,7 @@ const FAILURES = {
   },
   too_many_streams: {
     status: 503,
-    text: "The hidden server has as many TCP visits and upgraded connections as it may. Try again soon.",
+    text: "The hidden server has as many TCP visits and upgraded connections as it may, in all or from this network. Close some, or try again soon.",
     retryAfter: 5,
     proxyStatus: "connection_limit_reached",
   },

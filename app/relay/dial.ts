@@ -180,7 +180,7 @@ class TcpVisit implements Waiter, Server {
   begin(wanted: Wanted): void {
     this.#wanted = wanted;
     this.#connection.hold(this);
-    const code = this.#around.lot.refusesVisit(wanted.id, true);
+    const code = this.#around.lot.refusesVisit(wanted.id, this);
     if (code !== undefined) {
       this.refuse(code, detailOf(code));
       return;

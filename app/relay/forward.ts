@@ -100,7 +100,7 @@ class Visit implements Waiter, Server, ExchangeEvents {
     const { lot } = this.#around;
     const code = this.#hasBeenHere
       ? "loop"
-      : lot.refusesVisit(this.#named.id, this.isStream);
+      : lot.refusesVisit(this.#named.id, this);
     if (code !== undefined) this.refuse(code, detailOf(code));
     else if (!this.#opensLink()) this.#attempt();
   }

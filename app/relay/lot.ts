@@ -95,12 +95,12 @@ export class Lot {
   }
 
   /** Whether one more visit to this id may begin. Undefined is yes. */
-  refusesVisit(id: string, isStream: boolean): FailureCode | undefined {
+  refusesVisit(id: string, guest: Guest): FailureCode | undefined {
     const server = this.#servers.get(id);
     if (server === undefined) return undefined;
     if (server.visits?.take(performance.now()) === false)
       return "too_many_requests";
-    return isStream && server.shares.streamsAreFull
+    return guest.isStream && server.shares.refusesStream(guest)
       ? "too_many_streams"
       : undefined;
   }

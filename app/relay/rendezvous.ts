@@ -115,13 +115,13 @@ export class Rendezvous {
       refuseLink(link, "grant wanted");
       return;
     }
-    const refused = this.#lot.refusesVisit(id, true);
+    const guest = { network: network(client.address), isStream: true };
+    const refused = this.#lot.refusesVisit(id, guest);
     if (refused !== undefined) {
       // As the failure is called, in the words of this protocol.
       refuseLink(link, refused.replaceAll("_", " "));
       return;
     }
-    const guest = { network: network(client.address), isStream: true };
     const tunnel = this.#lot.claimFresh(id, guest);
     if (tunnel === undefined) {
       // The cookie stays good: the responder may be on its way.

@@ -22,8 +22,9 @@ export class Shares {
   /** Tunnels that each network holds, and its waiting visitors. */
   readonly #held = new Tally();
   readonly #queued = new Tally();
-  /** Streams that have a tunnel or wait for one. */
+  /** Streams that have a tunnel or wait for one, in all and of each network. */
   #streams = 0;
+  readonly #streaming = new Tally();
   /** Tunnels that the server opens in all, as the last of them that said so has it; undefined when none has. */
   max: number | undefined;
 
@@ -31,9 +32,15 @@ export class Shares {
     this.#options = options;
   }
 
-  /** There are as many streams as there may be. */
-  get streamsAreFull(): boolean {
-    return this.#streams >= this.#of(this.#options.maxStreamsPerServer);
+  /** There are as many streams as there may be, or his network has its share of them: they may last for ever. */
+  refusesStream({ network }: Guest): boolean {
+    const { maxStreamsPerServer, maxTunnelsPerVisitor } = this.#options;
+    const most = this.#of(maxStreamsPerServer);
+    if (this.#streams >= most) return true;
+    return (
+      maxTunnelsPerVisitor > 0 &&
+      this.#streaming.of(network) >= threeQuarters(most)
+    );
   }
 
   /** Tunnels that a network may hold. */
@@ -57,30 +64,47 @@ export class Shares {
     );
   }
 
-  hold({ network, isStream }: Guest): void {
-    this.#held.add(network);
-    if (isStream) this.#streams++;
+  hold(guest: Guest): void {
+    this.#held.add(guest.network);
+    this.#begin(guest);
   }
 
-  release({ network, isStream }: Guest): void {
-    this.#held.take(network);
-    if (isStream) this.#streams--;
+  release(guest: Guest): void {
+    this.#held.take(guest.network);
+    this.#end(guest);
   }
 
-  queue({ network, isStream }: Guest): void {
-    this.#queued.add(network);
-    if (isStream) this.#streams++;
+  queue(guest: Guest): void {
+    this.#queued.add(guest.network);
+    this.#begin(guest);
   }
 
-  unqueue({ network, isStream }: Guest): void {
-    this.#queued.take(network);
-    if (isStream) this.#streams--;
+  unqueue(guest: Guest): void {
+    this.#queued.take(guest.network);
+    this.#end(guest);
+  }
+
+  #begin({ network, isStream }: Guest): void {
+    if (!isStream) return;
+    this.#streams++;
+    this.#streaming.add(network);
+  }
+
+  #end({ network, isStream }: Guest): void {
+    if (!isStream) return;
+    this.#streams--;
+    this.#streaming.take(network);
   }
 
   /** What a setting allows of the tunnels: never all that the server opens, where it opens more than one. */
   #of(setting: number): number {
     if (setting === 0) return Infinity;
     if (this.max === undefined) return setting;
-    return Math.min(setting, Math.max(1, Math.floor((this.max * 3) / 4)));
+    return Math.min(setting, threeQuarters(this.max));
   }
+}
+
+/** The most that leaves something to others, where there is more than one. */
+function threeQuarters(count: number): number {
+  return Math.max(1, Math.floor((count * 3) / 4));
 }

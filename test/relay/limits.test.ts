@@ -371,10 +371,12 @@ describe("one address's share of a hidden server", () => {
 
   it("is three quarters of what the hidden server opens, where that is less, and so are its streams", async () => {
     const relay = await startRelay();
-    for (let i = 0; i < 4; i++)
+    for (let i = 0; i < 5; i++)
       await parkRawAgent(relay, "pi", "Rendezvous-Max: 4\r\n");
-    for (let i = 0; i < 3; i++)
-      await visit(relay, get("/?rendezvous=pi", UPGRADE));
+    const upgrade = get("/?rendezvous=pi", UPGRADE);
+    for (let i = 0; i < 2; i++) await visit(relay, upgrade);
+    await visitFrom(relay, "127.0.0.3", upgrade);
+    await visit(relay, PI);
     await relay.until(() => relay.counts().idle === 1);
     await expectProblem(
       await visitFrom(relay, SECOND, connectTo()),
@@ -416,15 +418,16 @@ describe("one address's share of a hidden server", () => {
       expect(relay.counts().waiting).to.equal(1);
     });
 
-  it("leaves others a tunnel of an agent that opens four, whatever streams there are", async () => {
+  it("leaves others a stream and a tunnel of an agent that opens four, whatever streams there are", async () => {
     const { relay } = await offerService(echo, {}, { max: 4 });
-    for (let i = 0; i < 3; i++) await reach(relay, connectTo());
-    await expectProblem(
-      await visit(relay, connectTo()),
-      503,
-      "too_many_streams",
-      "5",
-    );
+    const expectFull = async (visitor: Raw): Promise<void> => {
+      await expectProblem(visitor, 503, "too_many_streams", "5");
+    };
+    for (let i = 0; i < 2; i++) await reach(relay, connectTo());
+    await expectFull(await visit(relay, connectTo()));
+    const stream = await visitFrom(relay, SECOND, connectTo());
+    expect((await stream.answer("HEAD")).status).to.equal(200);
+    await expectFull(await visitFrom(relay, "127.0.0.3", connectTo()));
     const other = await visitFrom(relay, SECOND);
     expect((await other.answer()).status).to.equal(200);
   });

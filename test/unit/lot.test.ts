@@ -167,16 +167,20 @@ describe("the lot", () => {
         maxTunnelsPerVisitor: setting,
         maxStreamsPerServer: setting,
       });
-      for (let i = 0; i <= share; i++) parkIn(lot, "pi", max);
-      const guest = { ...GUEST, isStream: true };
-      for (let i = 0; i < share; i++) {
-        expect(lot.refusesVisit("pi", true)).to.be.undefined;
-        expect(lot.claim("pi", true, guest)).to.be.an.instanceof(Tunnel);
+      for (let i = 0; i <= share; i++) {
+        parkIn(lot, "pi", max);
+        parkIn(lot, "other", max);
       }
-      expect(lot.refusesVisit("pi", true)).to.equal("too_many_streams");
-      expect(lot.claim("pi", true, guest)).to.be.undefined;
-      const other = { network: "192.0.2.2", isStream: false };
-      expect(lot.claim("pi", true, other)).to.be.an.instanceof(Tunnel);
+      for (let i = 0; i < share; i++) {
+        const stream = { network: `2001:db8:${i}::`, isStream: true };
+        expect(lot.refusesVisit("other", stream)).to.be.undefined;
+        expect(lot.claim("other", true, stream)).to.be.an.instanceof(Tunnel);
+        expect(lot.claim("pi", true, GUEST)).to.be.an.instanceof(Tunnel);
+      }
+      const next = { network: "192.0.2.2", isStream: true };
+      expect(lot.refusesVisit("other", next)).to.equal("too_many_streams");
+      expect(lot.claim("pi", true, GUEST)).to.be.undefined;
+      expect(lot.claim("pi", true, next)).to.be.an.instanceof(Tunnel);
     });
 
   it("knows no share where the settings are 0, however few the server opens", () => {
@@ -184,7 +188,7 @@ describe("the lot", () => {
     const guest = { ...GUEST, isStream: true };
     for (let i = 0; i < 4; i++) {
       parkIn(lot, "pi", 4);
-      expect(lot.refusesVisit("pi", true)).to.be.undefined;
+      expect(lot.refusesVisit("pi", guest)).to.be.undefined;
       expect(lot.claim("pi", true, guest)).to.be.an.instanceof(Tunnel);
     }
   });

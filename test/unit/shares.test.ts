@@ -9,6 +9,7 @@ import { Link, UNOWNED } from "../../app/wire/link.ts";
 
 const SHARE = 2;
 const STREAMS = 3;
+const STREAM_SHARE = 2;
 const PLACES = 6;
 const RUNS = 2000;
 
@@ -76,8 +77,10 @@ class World {
 
   come(network: string, isStream: boolean): void {
     const visitor = new Visitor(network, isStream);
-    const full = this.streams >= STREAMS && this.lot.knows("pi");
-    const refused = this.lot.refusesVisit("pi", isStream);
+    const full =
+      (this.streams >= STREAMS || this.streamsOf(network) >= STREAM_SHARE) &&
+      this.lot.knows("pi");
+    const refused = this.lot.refusesVisit("pi", visitor);
     if (isStream && full) expect(refused).to.equal("too_many_streams");
     if (refused !== undefined) return;
     const tunnel = isStream
@@ -125,6 +128,12 @@ class World {
       .length;
   }
 
+  streamsOf(network: string): number {
+    return [...this.waiting, ...this.served].filter(
+      (visitor) => visitor.isStream && visitor.network === network,
+    ).length;
+  }
+
   held(network: string): number {
     return this.served.filter((visitor) => visitor.network === network).length;
   }
@@ -153,6 +162,8 @@ class World {
     }
     for (const network of ["a", "b", "c"])
       expect(this.held(network), "a share").to.be.at.most(SHARE);
+    for (const network of ["a", "b", "c"])
+      expect(this.streamsOf(network)).to.be.at.most(STREAM_SHARE);
     expect(this.streams).to.be.at.most(STREAMS);
     expect(this.lot.counts.waiting).to.equal(this.waiting.length);
     const tunnels = this.served.map(({ tunnel }) => tunnel);
@@ -203,7 +214,8 @@ describe("the shares of a hidden server's visitors", () => {
         }
         expect(world.waiting).to.deep.equal([]);
         while (world.served.length > 0) world.finish(0, "release");
-        expect(world.lot.refusesVisit("pi", true)).to.be.undefined;
+        const next = new Visitor("a", true);
+        expect(world.lot.refusesVisit("pi", next)).to.be.undefined;
         expect(world.streams).to.equal(0);
       }),
       { numRuns: RUNS },
