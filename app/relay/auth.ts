@@ -4,6 +4,7 @@ import { verifySync } from "otplib";
 import type { FailureCode } from "../errors.ts";
 import { network } from "./network.ts";
 import { Throttle } from "./throttle.ts";
+import { Used, type Verdict } from "./used.ts";
 import { MAX_TOKEN_SECONDS, Revocations, deriveKey } from "../protocol.ts";
 
 /** Seconds that the clocks of a hidden server and of the relay may differ by. */
@@ -22,18 +23,11 @@ export interface AuthOptions {
   readonly revoked: readonly string[];
 }
 
-/** How long a token that was used is remembered, and whose it is then. */
-interface Used {
-  readonly until: number;
-  readonly address: string | undefined;
-}
-
 /** Checks parking tokens. Remembers the used ones, and nothing else. */
 export class Auth {
   readonly #relaySecret: string;
   #revocations: Revocations;
-  /** Used tokens by their name; sweep() removes them once they have expired anyway. */
-  readonly #used = new Map<string, Used>();
+  readonly #used: Used;
   /** Wrong tokens by id and network, and by network; wrong codes by id. */
   readonly #byPlace = new Throttle(MAX_FAILURES, FAILURE_MILLISECONDS);
   readonly #byNetwork = new Throttle(
@@ -42,7 +36,8 @@ export class Auth {
   );
   readonly #byCode = new Throttle(MAX_FAILURES, FAILURE_MILLISECONDS);
 
-  constructor(options: AuthOptions) {
+  constructor(options: AuthOptions, used = new Used()) {
+    this.#used = used;
     this.#relaySecret = options.relaySecret;
     this.#revocations = new Revocations(options.revoked);
   }
@@ -85,10 +80,11 @@ export class Auth {
       (isTotp && (isTroubled || this.#byCode.blocks(id, now)))
     )
       return "too_many_failures";
-    const good = isTotp
+    const verdict = isTotp
       ? this.#takeTotp(id, key, token, address)
       : await this.#takeJwt(id, key, token);
-    if (good) return this.#outdated(id, generation);
+    if (verdict === "good") return this.#outdated(id, generation);
+    if (verdict === "full") return "too_many_requests";
     this.#byNetwork.fail(there, now);
     // An agent that shares the address with whoever guesses parks all the same: only wrong tokens come here.
     if (isTroubled) return "too_many_failures";
@@ -99,12 +95,9 @@ export class Auth {
 
   /** Forgets the tokens that have expired. */
   sweep(): void {
-    const now = Date.now();
     for (const throttle of [this.#byPlace, this.#byNetwork, this.#byCode])
       throttle.sweep(performance.now());
-    for (const [name, { until }] of this.#used) {
-      if (until < now) this.#used.delete(name);
-    }
+    this.#used.sweep(Date.now());
   }
 
   /** What a good token is worth by now: the list may have changed while it was looked at. */
@@ -115,7 +108,7 @@ export class Auth {
   }
 
   /** A `jti` is good once, ever. */
-  async #takeJwt(id: string, key: Uint8Array, token: string): Promise<boolean> {
+  async #takeJwt(id: string, key: Uint8Array, token: string): Promise<Verdict> {
     let claims;
     try {
       ({ payload: claims } = await jwtVerify(token, key, {
@@ -126,20 +119,16 @@ export class Auth {
       }));
     } catch {
       // Why a token is bad is nobody's business but its maker's.
-      return false;
+      return "bad";
     }
     const { iat, exp, jti } = claims;
     const now = Date.now() / 1000;
     if (iat === undefined || exp === undefined || typeof jti !== "string")
-      return false;
-    if (jti === "" || jti.length > MAX_JTI_LENGTH) return false;
+      return "bad";
+    if (jti === "" || jti.length > MAX_JTI_LENGTH) return "bad";
     if (exp - iat > MAX_TOKEN_SECONDS || iat > now + CLOCK_SKEW_SECONDS)
-      return false;
-    return this.#use(
-      `jwt ${id} ${jti}`,
-      (exp + CLOCK_SKEW_SECONDS) * 1000,
-      undefined,
-    );
+      return "bad";
+    return this.#used.use(id, `jwt ${jti}`, exp + CLOCK_SKEW_SECONDS);
   }
 
   /** A code is good again only from the address that used it first, for a legacy server parks a pool of tunnels with one. */
@@ -148,7 +137,7 @@ export class Auth {
     key: Uint8Array,
     token: string,
     address: string,
-  ): boolean {
+  ): Verdict {
     const digits = token.length === 6 ? 6 : token.length === 7 ? 7 : 8;
     const result = verifySync({
       secret: key,
@@ -157,19 +146,12 @@ export class Auth {
       period: TOTP_STEP_SECONDS,
       epochTolerance: TOTP_STEP_SECONDS,
     });
-    if (!result.valid || !("timeStep" in result)) return false;
-    return this.#use(
-      `totp ${id} ${String(result.timeStep)}`,
-      (result.timeStep + 2) * TOTP_STEP_SECONDS * 1000,
-      address,
-    );
-  }
-
-  #use(name: string, until: number, address: string | undefined): boolean {
-    const used = this.#used.get(name);
-    if (used !== undefined)
-      return address !== undefined && used.address === address;
-    this.#used.set(name, { until, address });
-    return true;
+    if (!result.valid || !("timeStep" in result)) return "bad";
+    const name = `totp ${String(result.timeStep)}`;
+    const until = (result.timeStep + 2) * TOTP_STEP_SECONDS;
+    const verdict = this.#used.use(id, name, until);
+    const there = `${name} ${address}`;
+    if (verdict === "good") this.#used.use(id, there, until);
+    return verdict === "bad" && this.#used.has(id, there) ? "good" : verdict;
   }
 }

@@ -155,6 +155,7 @@ const DETAILS: ReadonlyMap<FailureCode, string> = new Map([
     `a GET that parks has no body, and its ALPN, where there is one, lists ${ALPN_HTTP}`,
   ],
   ["missing_token", "Or send it as Authorization: Bearer TOKEN."],
+  ["too_many_requests", "more tokens than the relay remembers of one id"],
 ]);
 
 /** The answer that makes a connection a tunnel. */

@@ -192,6 +192,21 @@ describe("a JWT", () => {
     }
   });
 
+  it("parks once also when its end is a part of a second", async () => {
+    stopClock(NOON);
+    const auth = makeAuth();
+    const token = await jwt({ iat: now(), exp: now() + 30.5 });
+    expect(await auth.refuse("pi", token, HERE)).to.be.undefined;
+    for (let at = 89_000; at < 93_000; at += 100) {
+      mock.timers.setTime(NOON + at);
+      auth.sweep();
+      expect(
+        await auth.refuse("pi", token, `192.0.2.${at / 100 - 890}`),
+        String(at),
+      ).to.equal("bad_token");
+    }
+  });
+
   it("parks one of those who show it at the same moment", async () => {
     const auth = makeAuth();
     const token = await jwt();
