@@ -15,6 +15,8 @@ const MAX_FAILURES = 10;
 /** Wrong tokens from one network for whatever ids: more, for many hidden servers may share an address. */
 const MAX_NETWORK_FAILURES = 100;
 const FAILURE_MILLISECONDS = 60 * 1000;
+/** Where wrong codes of all ids are counted. 5000 a second, each for another id, keep one place in fifty full. */
+const CODE_PLACES = 2 ** 16;
 /** A longer name of a token would cost memory until it expires. */
 const MAX_JTI_LENGTH = 128;
 
@@ -34,7 +36,11 @@ export class Auth {
     MAX_NETWORK_FAILURES,
     FAILURE_MILLISECONDS,
   );
-  readonly #byCode = new Throttle(MAX_FAILURES, FAILURE_MILLISECONDS);
+  readonly #byCode = new Throttle(
+    MAX_FAILURES,
+    FAILURE_MILLISECONDS,
+    CODE_PLACES,
+  );
 
   constructor(options: AuthOptions, used = new Used()) {
     this.#used = used;

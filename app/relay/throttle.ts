@@ -1,35 +1,53 @@
 // Counts failures in a sliding window, so that guessing is slow.
+import { createHmac, randomBytes } from "node:crypto";
 
 /** Keys remembered at most; the one that failed longest ago is forgotten first. */
 const MAX_KEYS = 100_000;
+const SALT_OCTETS = 16;
 
 export class Throttle {
   readonly #failures: number;
   readonly #window: number;
-  /** When each key failed, oldest first. sweep() and fail() remove what is over. */
+  readonly #places: number | undefined;
+  /** Nobody can foresee which keys share a place. */
+  readonly #salt = randomBytes(SALT_OCTETS);
+  /** When each key or place failed, oldest first. sweep() and fail() remove what is over. */
   readonly #times = new Map<string, number[]>();
 
-  /** So many failures within so many milliseconds are one too many. */
-  constructor(failures: number, window: number) {
+  /**
+   * So many failures within so many milliseconds are one too many.
+   * Without `places` a key is forgotten when MAX_KEYS others have failed since. With them none ever is, for keys share so many places, and a failure of one counts for all in its place.
+   */
+  constructor(failures: number, window: number, places?: number) {
     this.#failures = failures;
     this.#window = window;
+    this.#places = places;
+  }
+
+  get size(): number {
+    return this.#times.size;
   }
 
   /** Whether this key has failed too often. `now` is of the monotonic clock. */
   blocks(key: string, now: number): boolean {
-    const times = this.#times.get(key);
+    const times = this.#times.get(this.#nameOf(key));
     const first = times?.at(-this.#failures);
     return first !== undefined && now - first < this.#window;
   }
 
   fail(key: string, now: number): void {
-    const times = this.#times.get(key) ?? [];
-    times.push(now);
-    if (times.length > this.#failures) times.shift();
-    this.#times.delete(key);
-    this.#times.set(key, times);
+    const name = this.#nameOf(key);
+    const times = this.#times.get(name);
+    times?.push(now);
+    if (times !== undefined && times.length > this.#failures) times.shift();
+    this.#times.delete(name);
+    this.#times.set(name, times ?? [now]);
     const [oldest] = this.#times.keys();
-    if (this.#times.size > MAX_KEYS && oldest !== undefined)
+    if (
+      this.#places === undefined &&
+      this.#times.size > MAX_KEYS &&
+      oldest !== undefined
+    )
       this.#times.delete(oldest);
   }
 
@@ -39,5 +57,11 @@ export class Throttle {
       if (now - (times.at(-1) ?? 0) < this.#window) break;
       this.#times.delete(key);
     }
+  }
+
+  #nameOf(key: string): string {
+    if (this.#places === undefined) return key;
+    const hash = createHmac("sha256", this.#salt).update(key).digest();
+    return String(hash.readUInt32BE() % this.#places);
   }
 }

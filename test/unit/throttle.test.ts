@@ -31,6 +31,32 @@ describe("a throttle", () => {
   });
 });
 
+describe("a throttle of places", () => {
+  it("forgets nobody for whatever many others have failed, and blocks none of them for it", () => {
+    const throttle = new Throttle(10, MINUTE, 65_536);
+    for (let i = 0; i < 10; i++) throttle.fail("pi", i);
+    for (let i = 0; i < 200_000; i++) throttle.fail(`id-${i}`, 10);
+    expect(throttle.blocks("pi", 20)).to.be.true;
+    expect(throttle.size).to.be.at.most(65_536);
+    const blocked = Array.from({ length: 1000 }, (_, i) =>
+      throttle.blocks(`new-${i}`, 20),
+    ).filter(Boolean);
+    // Some three of each place's ten are taken: one in a thousand places is full.
+    expect(blocked.length).to.be.at.most(20);
+    throttle.sweep(MINUTE + 20);
+    expect(throttle.size).to.equal(0);
+  });
+
+  it("puts nobody where others can foresee it", () => {
+    const shared = Array.from({ length: 20 }, () => {
+      const throttle = new Throttle(1, MINUTE, 2);
+      throttle.fail("pi", 0);
+      return throttle.blocks("tau", 1);
+    });
+    expect(new Set(shared).size).to.equal(2);
+  });
+});
+
 describe("whoever guesses tokens", () => {
   it("is answered 429 after ten wrong ones, even with a right one", async () => {
     const keeper = auth();
