@@ -14,6 +14,7 @@ import {
   type Wanted,
 } from "../grant.ts";
 import type { RequestHead } from "../wire/head.ts";
+import { copyOf } from "./copy.ts";
 import { decode } from "./naming.ts";
 
 /** In one kind of place; whoever shows more is trying. */
@@ -170,9 +171,7 @@ export class Visa {
   get kept(): Visa {
     const entered = this.#entered;
     if (entered === undefined) return new Visa(this.#grants, [], false);
-    // A part of a text would keep the whole of it in memory.
-    const token = Buffer.from(entered.token).toString();
-    const copy = { ...entered, token };
+    const copy = { ...entered, token: copyOf(entered.token) };
     return new Visa(this.#grants, [copy], this.#strays, copy);
   }
 

@@ -35,6 +35,7 @@ import {
 } from "../wire/websocket.ts";
 import type { Auth } from "./auth.ts";
 import { NO_SERVER, type Connection } from "./connection.ts";
+import { copyOf } from "./copy.ts";
 import { clientOf, requestIdOf, type TrustOptions } from "./client.ts";
 import type { Lot } from "./lot.ts";
 import { Tunnel } from "./tunnel.ts";
@@ -227,7 +228,7 @@ function readClaim(
   place: string,
 ): Omit<Claim, "form"> | FailureCode {
   const [name = "", query = ""] = place.split("?", 2);
-  const id = name.toLowerCase();
+  const id = copyOf(name.toLowerCase());
   if (!isId(id)) return "bad_id";
   const response = new URLSearchParams(query).get("response");
   if (response !== null && response !== "") return { id, token: response };

@@ -1,5 +1,6 @@
 // Counts failures in a sliding window, so that guessing is slow.
 import { createHmac, randomBytes } from "node:crypto";
+import { copyOf } from "./copy.ts";
 
 /** Keys remembered at most; the one that failed longest ago is forgotten first. */
 const MAX_KEYS = 100_000;
@@ -41,7 +42,8 @@ export class Throttle {
     times?.push(now);
     if (times !== undefined && times.length > this.#failures) times.shift();
     this.#times.delete(name);
-    this.#times.set(name, times ?? [now]);
+    // It is part of a request's head.
+    this.#times.set(copyOf(name), times ?? [now]);
     const [oldest] = this.#times.keys();
     if (
       this.#places === undefined &&

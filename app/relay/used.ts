@@ -1,5 +1,6 @@
 // Tokens that were used: each is remembered until it could not be taken any more, so that it is good once.
 import { createHash } from "node:crypto";
+import { copyOf } from "./copy.ts";
 
 /** Tokens remembered at most, of 70 octets each, and 140 where each is another id's. Half of them are 1248 a second, each for the 105 s of an agent's token. */
 const MAX_TOKENS = 2 ** 18;
@@ -43,7 +44,7 @@ export class Used {
   use(id: string, token: string, until: number): Verdict {
     const name = nameOf(id, token);
     if (this.#tokens.has(name)) return "bad";
-    const owner = this.#owners.get(id) ?? ownerOf(id);
+    const owner = this.#owners.get(id) ?? { id: copyOf(id), tokens: 0 };
     if (owner.tokens >= this.#max - this.#tokens.size) return "full";
     owner.tokens++;
     this.#owners.set(owner.id, owner);
@@ -71,11 +72,6 @@ export class Used {
     this.#tokens.delete(name);
     if (--owner.tokens === 0) this.#owners.delete(owner.id);
   }
-}
-
-/** A part of a text would keep the whole of it in memory, and an id is part of a head. */
-function ownerOf(id: string): Owner {
-  return { id: Buffer.from(id).toString(), tokens: 0 };
 }
 
 function nameOf(id: string, token: string): string {

@@ -1,5 +1,7 @@
 // How many wrong tokens are too many, for whom, and for how long.
 import { expect } from "chai";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { generateSync } from "otplib";
 import { Auth } from "../../app/relay/auth.ts";
 import { Throttle } from "../../app/relay/throttle.ts";
@@ -8,6 +10,15 @@ import { advanceClock } from "../support/clock.ts";
 import { RELAY_SECRET } from "../support/relay.ts";
 
 const MINUTE = 60 * 1000;
+
+setFlagsFromString("--expose_gc");
+const collectGarbage = runInNewContext("gc") as () => void;
+
+/** The memory that is in use. */
+function heapNow(): number {
+  for (let i = 0; i < 2; i++) collectGarbage();
+  return process.memoryUsage().heapUsed;
+}
 
 const auth = (): Auth => new Auth({ relaySecret: RELAY_SECRET, revoked: [] });
 const jwt = (id: string): Promise<string> =>
@@ -155,6 +166,24 @@ describe("whoever guesses tokens", () => {
     expect(await keeper.refuse("pi", await jwt("pi"), "192.0.2.1")).to.equal(
       undefined,
     );
+  });
+
+  it("leaves nothing behind of the heads that he sent them in, however long", async () => {
+    const keeper = auth();
+    const count = 400;
+    const octets = 60_000;
+    const before = heapNow();
+    for (let i = 0; i < count; i++) {
+      const head = Buffer.from(
+        `1b4e28ba-2fa1-11d2-883f-${i} 192.168.100.${i % 200} ${"x".repeat(octets)}`,
+      ).toString();
+      const [id = "", address = ""] = head.split(" ");
+      const token = i % 2 === 0 ? "00000000" : "no.to.ken";
+      expect(await keeper.refuse(id, token, address)).to.equal("bad_token");
+    }
+    expect(heapNow() - before).to.be.below((count * octets) / 4);
+    // It is still there to be measured.
+    keeper.sweep();
   });
 
   it("gains nothing by guessing at once instead of one after the other", async () => {
