@@ -10,7 +10,7 @@ export const GRANT = "grant+jwt";
 export const GRANT_COOKIE = "grant-cookie+jwt";
 export type GrantType = typeof GRANT | typeof GRANT_COOKIE;
 
-/** It must fit into a browser's cookie, which has 4096 octets for name, value and attributes. */
+/** Of a grant, and of the cookie that is made of it: a browser has 4096 octets for a cookie's name, value and attributes. */
 const MAX_OCTETS = 3 * 1024;
 /** A header has two short members. */
 const MAX_HEADER_OCTETS = 256;
@@ -24,7 +24,11 @@ const MAX_PORTS = 64;
 const MAX_USES = 1_000_000;
 
 const METHOD = /^[A-Z!#$%&'*+\-.^_`|~0-9]{1,64}$/;
-const COMPACT = /^([\w-]+)\.([\w-]+)\.([\w-]{43})$/;
+/** 32 octets in base64url. */
+const SIGNATURE_CHARACTERS = 43;
+const COMPACT = new RegExp(
+  `^([\\w-]+)\\.([\\w-]+)\\.([\\w-]{${String(SIGNATURE_CHARACTERS)}})$`,
+);
 
 /** What a claim may be. One that is not here may be a limit that is not known here, so that it is refused. */
 const CLAIMS = z.strictObject({
@@ -87,7 +91,7 @@ export function makeGrant(
   const grant = readGrant(GRANT, token, () => key);
   if (grant === undefined)
     throw new RangeError(
-      "A grant has an id, a path that can be read in one way only, at most 16 methods and 64 ports, and ends within 366 days.",
+      "A grant has an id, a path that can be read in one way only, at most 16 methods and 64 ports, ends within 366 days, and has at most 3 KiB, as a cookie too.",
     );
   return { token, grant };
 }
@@ -98,10 +102,25 @@ export function signGrant(
   claims: object,
   key: Uint8Array,
 ): string {
+  const signed = unsigned(typ, claims);
+  return `${signed}.${signatureOf(signed, key).toString("base64url")}`;
+}
+
+/** What a browser is given for a grant: it says the same, but is not counted. */
+export function signCookie(grant: Grant, key: Uint8Array): string {
+  return signGrant(GRANT_COOKIE, { ...grant, uses: undefined }, key);
+}
+
+/** Whether the cookie of a grant is good too. It may be the longer one of the two: not by its type alone, for a grant may write shortly what it says (1e4). */
+function fitsCookie(grant: Grant): boolean {
+  const { length } = unsigned(GRANT_COOKIE, { ...grant, uses: undefined });
+  return length + 1 + SIGNATURE_CHARACTERS <= MAX_OCTETS;
+}
+
+function unsigned(typ: GrantType, claims: object): string {
   const encode = (part: object): string =>
     Buffer.from(JSON.stringify(part)).toString("base64url");
-  const signed = `${encode({ typ, alg: "HS256" })}.${encode(claims)}`;
-  return `${signed}.${signatureOf(signed, key).toString("base64url")}`;
+  return `${encode({ typ, alg: "HS256" })}.${encode(claims)}`;
 }
 
 /**
@@ -119,8 +138,9 @@ export function readGrant(
   if (head === undefined || Object.keys(head).length !== 2) return undefined;
   if (head["alg"] !== "HS256" || head["typ"] !== type) return undefined;
   const { data: grant } = CLAIMS.safeParse(readJson(payload));
-  const key = grant === undefined ? undefined : keyOf(grant.sub);
-  if (grant === undefined || key === undefined) return undefined;
+  if (grant === undefined || !fitsCookie(grant)) return undefined;
+  const key = keyOf(grant.sub);
+  if (key === undefined) return undefined;
   const right = signatureOf(`${header}.${payload}`, key);
   const given = Buffer.from(signature, "base64url");
   if (given.length !== right.length || !timingSafeEqual(given, right))

@@ -8,7 +8,7 @@ import {
   UNKNOWN,
   grantTypeOf,
   readGrant,
-  signGrant,
+  signCookie,
   whyNot,
   type Grant,
   type Wanted,
@@ -125,7 +125,7 @@ export class Grants {
     const key = this.#keyOf(grant.sub);
     if (key === undefined) return undefined;
     const name = `${this.#prefix}${grant.sub}`;
-    const token = signGrant(GRANT_COOKIE, { ...grant, uses: undefined }, key);
+    const token = signCookie(grant, key);
     const seconds = Math.max(0, grant.exp - Math.floor(Date.now() / 1000));
     return `${name}=${token}; Path=/; HttpOnly; SameSite=Lax; Max-Age=${String(seconds)}${secure ? "; Secure" : ""}`;
   }

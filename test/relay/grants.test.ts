@@ -6,7 +6,7 @@ import { createServer } from "node:http";
 import { pino } from "pino";
 import { dial } from "../../app/client/dial.ts";
 import { deriveKey } from "../../app/protocol.ts";
-import { signGrant, GRANT_COOKIE } from "../../app/grant.ts";
+import { signGrant, GRANT, GRANT_COOKIE } from "../../app/grant.ts";
 import { Grants } from "../../app/relay/grants.ts";
 import { readRequestHead } from "../../app/wire/head.ts";
 import { afterThisTest } from "../support/cleanup.ts";
@@ -662,6 +662,27 @@ describe("a browser that opens a link", () => {
       Cookie: `rendezvous-grant-pi=${late}`,
     });
     expect(expired.body).to.include("it has expired");
+  });
+
+  it("gets a cookie that is good, however long the grant is", async () => {
+    const relay = await startRelay();
+    await parkRecorder(relay, "pi");
+    const key = deriveKey(RELAY_SECRET, "pi", 1);
+    const iat = Math.floor(Date.now() / 1000);
+    const statuses = new Set<string>();
+    for (let length = 2140; length < 2190; length++) {
+      const path = `/${"x".repeat(length)}`;
+      const claims = { sub: "pi", iat, exp: iat + 60, jti: "a", path };
+      const grant = signGrant(GRANT, claims, key);
+      const link = `${path}?rendezvous=pi`;
+      const { answer, cookie } = await openLink(
+        relay,
+        `${link}&grant=${grant}`,
+      );
+      const next = await ask(relay, link, { Cookie: cookie });
+      statuses.add(`${answer.status} ${next.status}`);
+    }
+    expect([...statuses]).to.deep.equal(["303 200", "403 401"]);
   });
 
   it("gets a secure cookie over TLS, under the name that the operator has chosen", async () => {

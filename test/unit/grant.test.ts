@@ -1,5 +1,6 @@
 // Grants: who vouches for them, what they say, and which paths are below which.
 import { expect } from "chai";
+import { createHmac } from "node:crypto";
 import fc from "fast-check";
 import { SignJWT, jwtVerify } from "jose";
 import { generateSync } from "otplib";
@@ -143,6 +144,71 @@ describe("a grant", () => {
     expect(() => makeGrant("pi", SECRET, { path, seconds: 60 })).to.throw(
       RangeError,
     );
+  });
+
+  it("is refused also when only the cookie that is made of it would be too long", () => {
+    const cookie = (grant: Grant): string =>
+      signGrant(GRANT_COOKIE, { ...grant, uses: undefined }, KEY);
+    const sizes = new Set<number>();
+    for (let length = 2000; length < 2400; length++) {
+      const claims = { ...CLAIMS, path: `/${"x".repeat(length)}` };
+      for (const says of [claims, { ...claims, uses: 1_000_000 }]) {
+        const grant = read(signGrant(GRANT, says, KEY));
+        if (grant === undefined) continue;
+        sizes.add(cookie(grant).length);
+        expect(
+          readGrant(GRANT_COOKIE, cookie(grant), keyOf),
+          String(length),
+        ).to.deep.equal(claims);
+      }
+    }
+    expect(Math.max(...sizes)).to.be.within(3060, 3072);
+    const limits = { seconds: 60, path: `/${"x".repeat(2000)}` };
+    for (;;) {
+      try {
+        const { grant } = makeGrant("pi", SECRET, limits);
+        expect(cookie(grant)).to.have.length.at.most(3072);
+      } catch (error) {
+        expect(error).to.be.instanceOf(RangeError);
+        expect(String(error)).to.include("3 KiB");
+        break;
+      }
+      limits.path += "x";
+    }
+  });
+
+  it("is refused when its cookie is too long because it says shortly what the cookie says at length", () => {
+    const part = (text: string | Buffer): string =>
+      Buffer.from(text).toString("base64url");
+    const shortly = (jti: Buffer, length: number): string => {
+      const header = part(JSON.stringify({ typ: GRANT, alg: "HS256" }));
+      const { sub, iat, exp } = CLAIMS;
+      const payload = part(
+        Buffer.concat([
+          Buffer.from(`{"sub":"${sub}","iat":${iat},"exp":${exp},"jti":"`),
+          jti,
+          Buffer.from(
+            `","path":"/${"x".repeat(length)}","ports":[${"1e4,".repeat(63)}1e4]}`,
+          ),
+        ]),
+      );
+      const mac = createHmac("sha256", deriveGrantKey(KEY));
+      return `${header}.${payload}.${part(mac.update(`${header}.${payload}`).digest())}`;
+    };
+    // Octets that are no UTF-8 are read as one of three octets each.
+    const broken = Buffer.alloc(128, 0xff);
+    expect(read(shortly(broken, 10))).to.be.an("object");
+    expect(shortly(broken, 1500)).to.have.length.below(3072);
+    for (let length = 1000; length < 1500; length += 7) {
+      const grant = read(shortly(broken, length));
+      if (grant === undefined) continue;
+      const cookie = signGrant(GRANT_COOKIE, grant, KEY);
+      expect(
+        readGrant(GRANT_COOKIE, cookie, keyOf),
+        String(length),
+      ).to.deep.equal(grant);
+    }
+    expect(read(shortly(broken, 1500))).to.be.undefined;
   });
 
   it("dies with the generation of the secret that it was made with", () => {
