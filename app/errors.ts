@@ -235,7 +235,7 @@ const FAILURES = {
   },
   missing_token: {
     status: 407,
-    text: "The token is missing. Put it into the query: response=TOKEN.",
+    text: "The token is missing: put it into the query, response=TOKEN.",
     diagnostic: "missing response parameter",
     challenge: ["Proxy-Authenticate", 'Basic realm="rendezvous"'],
     proxyStatus: "http_request_denied",

@@ -1,9 +1,11 @@
 // Who counts as one: what limits and throttles go by instead of an address.
 import { isIP } from "node:net";
+import { copyOf } from "./copy.ts";
 
 /** The network of an address: who has one IPv6 address has the whole /64. An address of IPv4 stands for itself. */
 export function network(address: string): string {
-  if (isIP(address) !== 6) return address;
+  // A router has told it in a head, perhaps.
+  if (isIP(address) !== 6) return copyOf(address);
   const [head = "", tail] = address.split("::", 2);
   const left = head === "" ? [] : head.split(":");
   const right = tail === undefined || tail === "" ? [] : tail.split(":");

@@ -155,7 +155,7 @@ const DETAILS: ReadonlyMap<FailureCode, string> = new Map([
     "bad_request",
     `a GET that parks has no body, and its ALPN, where there is one, lists ${ALPN_HTTP}`,
   ],
-  ["missing_token", "Or send it as Authorization: Bearer TOKEN."],
+  ["missing_token", "or send it as Authorization: Bearer TOKEN"],
   ["too_many_requests", "more tokens than the relay remembers of one id"],
 ]);
 

@@ -168,7 +168,7 @@ describe("the generic protocol's registration", () => {
       .expect(407);
     expect(bare.text)
       .to.include(
-        "The token is missing. Put it into the query: response=TOKEN.",
+        "The token is missing: put it into the query, response=TOKEN.",
       )
       .and.not.include("Authorization");
     const triple = await register(relay, "pi");
