@@ -13,7 +13,7 @@ import {
 } from "../wire/head.ts";
 import type { Link, Receiver } from "../wire/link.ts";
 import type { Connection, Server } from "./connection.ts";
-import { answerHead, type HeadOptions } from "./heads.ts";
+import { answerHead, type AnswerExtras, type HeadOptions } from "./heads.ts";
 import { Pace, type PaceOptions } from "./pace.ts";
 
 /** A hidden server has said enough before its answer. */
@@ -63,9 +63,8 @@ export interface ExchangeParts {
   /** The request's head as it is sent. */
   readonly head: string;
   readonly carrier: Carrier;
-  readonly cookie: string | undefined;
-  /** Whole field lines that the answer gets. */
-  readonly lines?: string;
+  /** What the final answer gets beside its own fields. */
+  readonly extras: Omit<AnswerExtras, "minor" | "persistent">;
   readonly options: ExchangeOptions;
   readonly events: ExchangeEvents;
 }
@@ -294,8 +293,7 @@ export class Exchange implements Receiver, Server {
 
   /** The final answer's head, and what came of its body in the same piece. */
   #begin(answer: AnswerHead, octets: Buffer): void {
-    const { connection, request, carrier, options, cookie, lines } =
-      this.#parts;
+    const { connection, request, carrier, options, extras } = this.#parts;
     const { minor } = request;
     // HTTP/1.0 has no chunks: its visitors get the data as such, up to the end of the connection.
     if (minor === 0 && answer.framing === "chunked") this.#plain = [];
@@ -314,7 +312,7 @@ export class Exchange implements Receiver, Server {
     this.#phase = "body";
     const head = answerHead(
       answer,
-      { minor, persistent: this.#persistent, cookie, lines },
+      { ...extras, minor, persistent: this.#persistent },
       options,
     );
     if (!this.#visitor.writeJoined(head, first)) this.#tunnel.pause();

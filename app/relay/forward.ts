@@ -14,9 +14,9 @@ import {
   type ExchangeOptions,
 } from "./exchange.ts";
 import type { Visa } from "./grants.ts";
-import { requestHead, type Client } from "./heads.ts";
+import { requestHead, type AnswerExtras, type Client } from "./heads.ts";
 import { detailOf, type Lot, type Waiter } from "./lot.ts";
-import type { NamedServer } from "./naming.ts";
+import { decidingFields, type NamedServer } from "./naming.ts";
 import { network } from "./network.ts";
 import type { Streams } from "./streams.ts";
 import type { Tunnel } from "./tunnel.ts";
@@ -126,8 +126,7 @@ class Visit implements Waiter, Server, ExchangeEvents {
         options,
       ),
       carrier: tunnel,
-      cookie: this.#cookie(),
-      lines: this.#lines(),
+      extras: this.#extras(),
       options,
       events: this,
     }).start();
@@ -247,14 +246,21 @@ class Visit implements Waiter, Server, ExchangeEvents {
     return true;
   }
 
-  /** What keeps the grant, and what it gave, from others. */
-  #lines(): string {
-    const { lot } = this.#around;
-    const secret = this.#visa.inQuery ? "Referrer-Policy: no-referrer\r\n" : "";
-    // A cache on the way would give the answer to whoever asks next.
-    return lot.isPrivate(this.#named.id)
-      ? `${secret}Cache-Control: private\r\n`
-      : secret;
+  /** What leads the browser back here, and keeps the grant, and what it gave, from others. */
+  #extras(): Omit<AnswerExtras, "minor" | "persistent"> {
+    const { lot, options } = this.#around;
+    const { id, by } = this.#named;
+    const isNamed = by !== "authorization" && by !== "cookie";
+    const varies = isNamed ? undefined : decidingFields(options);
+    return {
+      cookie: this.#cookie(),
+      lines: this.#visa.inQuery
+        ? "Referrer-Policy: no-referrer\r\n"
+        : undefined,
+      varies,
+      // A cache on the way would give the answer to whoever asks next; some do not look at Vary.
+      unshared: varies !== undefined || lot.isPrivate(id),
+    };
   }
 
   /** A browser that was led here by the query finds the page's own links by this cookie. */

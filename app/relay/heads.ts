@@ -84,7 +84,7 @@ export function requestHead(
 }
 
 /** What the visitor is told beside the hidden server's own fields. */
-interface AnswerExtras {
+export interface AnswerExtras {
   /** The visitor speaks HTTP/1.0 or 1.1. */
   readonly minor: 0 | 1;
   /** His connection stays open. */
@@ -93,6 +93,10 @@ interface AnswerExtras {
   readonly cookie?: string | undefined;
   /** Whole field lines of the relay's own. */
   readonly lines?: string | undefined;
+  /** Fields of the request that have decided who answers. */
+  readonly varies?: readonly string[] | undefined;
+  /** No cache on the way may keep the answer for others. */
+  readonly unshared?: boolean | undefined;
 }
 
 /** The head of an answer as the visitor is to see it. */
@@ -102,6 +106,8 @@ export function answerHead(
   options: HeadOptions,
 ): string {
   const { fields } = answer;
+  const { varies = [], unshared = false } = extras;
+  const vary: string[] = [];
   let head = `HTTP/1.1 ${String(answer.status)} ${answer.reason}\r\n`;
   for (let i = 0; i < fields.length; i += 2) {
     const name = fields[i] ?? "";
@@ -122,11 +128,19 @@ export function answerHead(
         if (options.own !== true && setsCookie(value, options.parameter))
           continue;
         break;
+      case "vary":
+        if (varies.length === 0) break;
+        vary.push(value);
+        continue;
       default:
+        if (unshared && isForSharedCaches(lower)) continue;
     }
     head += `${name}: ${value}\r\n`;
   }
   head += `Via: 1.${String(answer.minor)} ${options.pseudonym}\r\n`;
+  if (varies.length > 0) head += `Vary: ${joinedVary(vary, varies)}\r\n`;
+  // Of several the strictest holds (RFC 9111 4.2.1), and for some readers the last one.
+  if (unshared) head += "Cache-Control: private\r\n";
   if (extras.cookie !== undefined) head += `Set-Cookie: ${extras.cookie}\r\n`;
   if (extras.lines !== undefined) head += extras.lines;
   if (answer.framing === "chunked" && extras.minor === 1)
@@ -150,6 +164,23 @@ function setsCookie(value: string, name: string): boolean {
   const [pair = ""] = value.split(";", 1);
   const [key = ""] = pair.replace(/^[\s=]+/, "").split("=", 1);
   return key.trimEnd() === name || key.startsWith(cookiePrefix(name));
+}
+
+/** One field, for some caches read no more than one. `*` says it all. */
+function joinedVary(own: readonly string[], more: readonly string[]): string {
+  const known = readList(own.join());
+  if (known.includes("*")) return "*";
+  const missing = more.filter((name) => !known.includes(name.toLowerCase()));
+  return [...own, ...missing].join(", ");
+}
+
+/** Fields that a shared cache looks at before Cache-Control: of RFC 9213, and what came before it. */
+function isForSharedCaches(name: string): boolean {
+  return (
+    name.endsWith("-cache-control") ||
+    name === "surrogate-control" ||
+    name === "x-accel-expires"
+  );
 }
 
 function isHop(name: string, hops: readonly string[]): boolean {

@@ -141,6 +141,13 @@ function nameByLogin(
   return { to: "relay", target: seen.target };
 }
 
+/** The request's fields that decide who answers where its address names nobody. */
+export function decidingFields({
+  cookieNaming,
+}: Pick<NamingOptions, "cookieNaming">): readonly string[] {
+  return cookieNaming ? ["Authorization", "Cookie"] : ["Authorization"];
+}
+
 /** The id that a host names: ID and ID.rendezvous.internal for a proxy's clients, ID.BASE_DOMAIN for everybody. */
 export function hostToId(
   authority: string,

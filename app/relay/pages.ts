@@ -21,6 +21,7 @@ import { UNOWNED, Link } from "../wire/link.ts";
 import { VERSION } from "../version.ts";
 import type { Carrier } from "./exchange.ts";
 import { cookiePrefix } from "./grants.ts";
+import { decidingFields } from "./naming.ts";
 
 /** Pieces of a streamed answer, and how far apart they are: enough to tell a router that keeps them back. */
 const PIECES = 5;
@@ -29,6 +30,7 @@ const PIECE_MILLISECONDS = 100;
 export interface PagesOptions {
   readonly parameter: string;
   readonly baseDomain: string | undefined;
+  readonly cookieNaming: boolean;
   readonly trustProxy: number;
   /** Whether the relay is on its way out. */
   readonly draining: () => boolean;
@@ -129,7 +131,12 @@ function createApp(
     const shown = URL.canParse(origin)
       ? origin
       : `${request.protocol}://localhost`;
-    response.type("html").send(landingPage(shown, options));
+    // With a cookie or a login the same address is a hidden server's.
+    response
+      .vary(decidingFields(options).join(", "))
+      .set("Cache-Control", "private")
+      .type("html")
+      .send(landingPage(shown, options));
   });
   app.get("/-/health", function health(_request, response) {
     response.set("Cache-Control", "no-store");

@@ -203,7 +203,7 @@ export function createRelay(
       request,
       head: requestHead(request, seen, client, true, options),
       carrier: pages.open(forwardedCount(request)),
-      cookie: undefined,
+      extras: {},
       options: ownOptions,
       events: {
         lost: () => {

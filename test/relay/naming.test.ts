@@ -5,7 +5,7 @@ import { request as httpRequest, type IncomingMessage } from "node:http";
 import { HttpProxyAgent } from "http-proxy-agent";
 import { connectRaw } from "../support/raw.ts";
 import { parkHere, startRelay } from "../support/relay.ts";
-import { OK, answered, get, seenBy } from "../support/visits.ts";
+import { OK, answered, get, plain, seenBy } from "../support/visits.ts";
 
 describe("the relay's cookie", () => {
   const NAVIGATION = "Sec-Fetch-Mode: navigate\r\n";
@@ -175,5 +175,101 @@ describe("a visitor behind a proxy client", () => {
       expect(body).to.equal(`/a?b=1 ${host}`);
     }
     agent.destroy();
+  });
+});
+
+describe("an answer at an address that names nobody", () => {
+  const COOKIE = "Cookie: rendezvous=pi\r\n";
+  const LOGIN = `Authorization: Basic ${Buffer.from("pi:").toString("base64")}\r\n`;
+  const PUBLIC = "Cache-Control: public, max-age=3600\r\n";
+
+  /** The fields of the answer to a request, with what stands in the hidden server's head. */
+  async function fieldsOf(
+    sent: string,
+    fields: string,
+    { status = "200 OK", settings = {} } = {},
+  ): Promise<string> {
+    const relay = await startRelay(settings);
+    const { visitor, hidden } = await seenBy(relay, sent);
+    hidden.write(`HTTP/1.1 ${status}\r\n${fields}Content-Length: 0\r\n\r\n`);
+    return plain(await visitor.take("\r\n\r\n"));
+  }
+
+  for (const [way, name] of [
+    ["a cookie", COOKIE],
+    ["a login", LOGIN],
+  ] as const) {
+    for (const [what, method, status] of [
+      ["", "GET", "200 OK"],
+      [" to HEAD", "HEAD", "200 OK"],
+      [" that has not changed", "GET", "304 Not Modified"],
+      [" that is none", "GET", "404 Not Found"],
+    ] as const) {
+      it(`is kept by no shared cache, and by the browser's own for this name only: by ${way}${what}`, async () => {
+        const sent = get("/cache.js", name).replace("GET", method);
+        const head = await fieldsOf(sent, `ETag: "1"\r\n${PUBLIC}`, { status });
+        expect(head).to.equal(
+          `HTTP/1.1 ${status}\r\nETag: "1"\r\n${PUBLIC}Content-Length: 0\r\nVia: 1.1 RELAY\r\nVary: Authorization, Cookie\r\nCache-Control: private\r\n\r\n`,
+        );
+      });
+    }
+  }
+
+  for (const [own, vary] of [
+    ["Vary: Accept-Encoding\r\n", "Accept-Encoding, Authorization, Cookie"],
+    ["Vary: cookie\r\nvary: A, b\r\n", "cookie, A, b, Authorization"],
+    ["Vary: A, *\r\n", "*"],
+  ] as const) {
+    it(`joins its own ${JSON.stringify(own)} to one field`, async () => {
+      const head = await fieldsOf(get("/", COOKIE), own);
+      expect(head.match(/^Vary: .*$/gim)).to.deep.equal([`Vary: ${vary}`]);
+    });
+  }
+
+  it("tells shared caches nothing behind the back of Cache-Control", async () => {
+    const head = await fieldsOf(
+      get("/", COOKIE),
+      "CDN-Cache-Control: public\r\nExample-cache-control: max-age=60\r\nSurrogate-Control: max-age=60\r\nX-Accel-Expires: 60\r\nX-Accel-Buffering: no\r\n",
+    );
+    expect(head).to.equal(
+      "HTTP/1.1 200 OK\r\nX-Accel-Buffering: no\r\nContent-Length: 0\r\nVia: 1.1 RELAY\r\nVary: Authorization, Cookie\r\nCache-Control: private\r\n\r\n",
+    );
+  });
+
+  it("does not depend on cookies where they name nobody", async () => {
+    const settings = { cookieNaming: false };
+    const head = await fieldsOf(get("/", LOGIN), "", { settings });
+    expect(head).to.include("\r\nVary: Authorization\r\n");
+  });
+
+  it("of the relay's own is kept by nobody for a hidden server's", async () => {
+    const relay = await startRelay();
+    const visitor = await connectRaw(relay.port);
+    for (const method of ["GET", "HEAD"]) {
+      visitor.write(get("/").replace("GET", method));
+      const { fields } = await visitor.answer(method);
+      expect(fields["vary"]).to.equal("Authorization, Cookie");
+      expect(fields["cache-control"]).to.equal("private");
+    }
+    for (const target of ["/?rendezvous=T", "/nowhere", "/?uuid=pi"]) {
+      visitor.write(get(target));
+      const { fields } = await visitor.answer();
+      expect(fields["cache-control"], target).to.equal("no-store");
+    }
+  });
+
+  it("is as it was where query or host name the server", async () => {
+    const fields = `Vary: A\r\nVary: B\r\n${PUBLIC}CDN-Cache-Control: public\r\n`;
+    for (const sent of [
+      get("/?rendezvous=pi", COOKIE),
+      get("http://pi/", COOKIE),
+      get("/", COOKIE).replace("Host: x", "Host: pi.example.com"),
+    ]) {
+      const settings = { baseDomain: "example.com" };
+      const head = await fieldsOf(sent, fields, { settings });
+      expect(head).to.equal(
+        `HTTP/1.1 200 OK\r\n${fields}Content-Length: 0\r\nVia: 1.1 RELAY\r\n\r\n`,
+      );
+    }
   });
 });
