@@ -15,6 +15,7 @@ import {
 } from "../wire/head.ts";
 import type { Link, Receiver } from "../wire/link.ts";
 import { Pace, type PaceOptions } from "./pace.ts";
+import { goesOnIn } from "./trailer.ts";
 
 /** Routers keep idle connections for 90 s and would run into a shorter limit of ours. */
 const IDLE_MILLISECONDS = 95 * 1000;
@@ -29,7 +30,7 @@ const NOTHING = Buffer.alloc(0);
 
 /** Who serves the request under way. */
 export interface Server {
-  /** Octets of the body, as they are on the wire. */
+  /** Octets of the body, as they are on the wire, but for trailers that do not go on. */
   requestBody(octets: Buffer): void;
   /** The body is complete. */
   requestEnd(): void;
@@ -400,7 +401,9 @@ export class Connection implements Receiver {
     this.#requests++;
     this.#request = request;
     this.#body =
-      request.framing === 0 ? undefined : new BodyReader(request.framing);
+      request.framing === 0
+        ? undefined
+        : new BodyReader(request.framing, undefined, goesOnIn(request.hops));
     this.#phase = "held";
     this.#route(this, request);
     return true;
@@ -419,7 +422,7 @@ export class Connection implements Receiver {
         this.#server?.requestBroken(problem);
         return false;
       }
-      this.#server?.requestBody(this.#held.subarray(from, this.#at));
+      this.#server?.requestBody(body.passed(this.#held, from, this.#at));
       return true;
     }
     this.#body = undefined;

@@ -15,6 +15,7 @@ import type { Link, Receiver } from "../wire/link.ts";
 import type { Connection, Server } from "./connection.ts";
 import { answerHead, type AnswerExtras, type HeadOptions } from "./heads.ts";
 import { Pace, type PaceOptions } from "./pace.ts";
+import { goesOnIn } from "./trailer.ts";
 
 /** A hidden server has said enough before its answer. */
 const MAX_INTERIM_ANSWERS = 100;
@@ -297,7 +298,11 @@ export class Exchange implements Receiver, Server {
     const { minor } = request;
     // HTTP/1.0 has no chunks: its visitors get the data as such, up to the end of the connection.
     if (minor === 0 && answer.framing === "chunked") this.#plain = [];
-    this.#body = new BodyReader(answer.framing, this.#plain);
+    this.#body = new BodyReader(
+      answer.framing,
+      this.#plain,
+      goesOnIn(answer.hops),
+    );
     const first = this.#takeBody(octets);
 
     this.#answer = answer;
@@ -326,11 +331,12 @@ export class Exchange implements Receiver, Server {
 
   /** What of these octets the visitor is to have. */
   #takeBody(octets: Buffer): Buffer {
-    const end = this.#body?.read(octets, 0) ?? 0;
+    const body = this.#body;
+    const end = body?.read(octets, 0) ?? 0;
     if (end < octets.length)
       throw new Malformed("octets came after the answer");
     return this.#plain === undefined
-      ? octets
+      ? (body?.passed(octets, 0, end) ?? octets)
       : Buffer.concat(this.#plain.splice(0));
   }
 

@@ -26,7 +26,7 @@ const MAX_COUNTED_PER_SERVER = 1000;
 const SWEEP_MILLISECONDS = 10 * 1000;
 
 /** Fields that some servers take for the path or the method, or for a second path (RFC 4918 10.3); they would lead past a grant. */
-const OVERRIDES = new Set([
+export const OVERRIDES = new Set([
   "destination",
   "x-original-url",
   "x-rewrite-url",

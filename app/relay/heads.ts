@@ -175,7 +175,7 @@ function joinedVary(own: readonly string[], more: readonly string[]): string {
 }
 
 /** Fields that a shared cache looks at before Cache-Control: of RFC 9213, and what came before it. */
-function isForSharedCaches(name: string): boolean {
+export function isForSharedCaches(name: string): boolean {
   return (
     name.endsWith("-cache-control") ||
     name === "surrogate-control" ||

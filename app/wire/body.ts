@@ -23,15 +23,25 @@ type Place = "size" | "data" | "data end" | "trailer";
 export class BodyReader {
   readonly #framing: Framing;
   readonly #payload: Buffer[] | undefined;
+  readonly #goesOn: ((name: string) => boolean) | undefined;
   #left: number;
   #place: Place = "size";
   /** A line that came in part; lines are short, so this is a rare path. */
   #line = "";
   #trailerOctets = 0;
+  /** Where the trailer begins in what read() took last, -1 where none of it was there; and its lines that go on from there. */
+  #trailerAt = -1;
+  #trailer = "";
 
-  constructor(framing: Framing, payload?: Buffer[]) {
+  /** `goesOn` says of a trailer field's name whether passed() has it; all are there without. */
+  constructor(
+    framing: Framing,
+    payload?: Buffer[],
+    goesOn?: (name: string) => boolean,
+  ) {
     this.#framing = framing;
     this.#payload = payload;
+    this.#goesOn = goesOn;
     this.#left = typeof framing === "number" ? framing : Infinity;
   }
 
@@ -57,8 +67,18 @@ export class BodyReader {
     return end;
   }
 
+  /** The same octets as they go on: without the trailer fields that do not, whose lines are kept back until they are whole. */
+  passed(octets: Buffer, from: number, end: number): Buffer {
+    const at = this.#trailerAt;
+    if (at < 0 || this.#goesOn === undefined) return octets.subarray(from, end);
+    const trailer = Buffer.from(this.#trailer, "latin1");
+    return Buffer.concat([octets.subarray(from, at), trailer]);
+  }
+
   #readChunks(octets: Buffer, from: number): number {
     let at = from;
+    this.#trailer = "";
+    this.#trailerAt = this.#place === "trailer" ? from : -1;
     // In a chunked body #left counts the octets of the chunk under way once there is one.
     while (at < octets.length && !this.done) {
       if (this.#place === "data") {
@@ -83,7 +103,7 @@ export class BodyReader {
       }
       const line = this.#line;
       this.#line = "";
-      this.#endLine(line);
+      this.#endLine(line, at);
     }
     return at;
   }
@@ -98,7 +118,8 @@ export class BodyReader {
       throw new Malformed("the trailer has an octet that no field may have");
   }
 
-  #endLine(line: string): void {
+  /** Reads a line that is whole; what follows it begins at index `next`. */
+  #endLine(line: string, next: number): void {
     if (line.charCodeAt(line.length - 2) !== CR)
       throw new Malformed("a line of a chunked body ends without CR LF");
     if (this.#place === "data end") {
@@ -111,13 +132,16 @@ export class BodyReader {
       const length = parseInt(size[1] ?? "", 16);
       this.#place = length === 0 ? "trailer" : "data";
       if (length > 0) this.#left = length;
+      else this.#trailerAt = next;
     } else if (line === "\r\n") {
       this.#left = 0;
+      this.#trailer += line;
     } else {
       this.#trailerOctets += line.length;
       if (this.#trailerOctets > MAX_TRAILER_OCTETS)
         throw new Malformed("the trailer is too long");
-      checkTrailer(line);
+      const name = checkTrailer(line);
+      if (this.#goesOn?.(name) === true) this.#trailer += line;
     }
   }
 }

@@ -216,15 +216,16 @@ export function fieldOf(
 }
 
 /**
- * Reads one field line of a trailer section, its CR LF included.
+ * Reads one field line of a trailer section, its CR LF included; gives the field's name.
  * @throws Malformed
  */
-export function checkTrailer(text: string): void {
+export function checkTrailer(text: string): string {
   if (FORBIDDEN.test(text))
     throw new Malformed("the trailer has an octet that no field may have");
   const [name = ""] = readFields(text.slice(0, -2), 0);
   if (NEVER_A_TRAILER.has(name.toLowerCase()))
     throw new Malformed("the trailer has a field that belongs in the head");
+  return name;
 }
 
 function headText(

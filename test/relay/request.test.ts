@@ -71,6 +71,63 @@ describe("a request", () => {
     );
   });
 
+  const POST =
+    "POST /?rendezvous=pi HTTP/1.1\r\nHost: x\r\nConnection: X-Mine\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const HEAD_ONLY = [
+    "X-Mine: 1",
+    "Connection: close",
+    "upgrade: websocket",
+    "Forwarded: for=1.2.3.4",
+    "X-Forwarded-For: 1.2.3.4",
+    "x_forwarded-proto: https",
+    "Via: 1.1 x",
+    "Rendezvous-Dial: 22",
+    "Rendezvous-Agent: 1",
+    "Authorization: Bearer x",
+    "Proxy-Authorization: Bearer x",
+    "Cookie: rendezvous=pi",
+    "Referer: http://x/?grant=x",
+    "X-HTTP-Method-Override: DELETE",
+    "X_Original_URL: /secret",
+    "Destination: /secret",
+    "Max-Forwards: 1",
+    "Cache-Control: no-store",
+    "Content-Type: text/html",
+  ];
+
+  it("loses trailers that belong in a head, however its octets are cut", async () => {
+    const relay = await startRelay();
+    const trailers = [...HEAD_ONLY, "x-checksum: 7", ...HEAD_ONLY, "X-B:"];
+    const body = `2;a=b\r\nab\r\n0\r\n${trailers.join("\r\n")}\r\n\r\n`;
+    const whole = await seenBy(relay, POST + body);
+    expect(await whole.hidden.take("\r\n\r\n")).to.equal(
+      "2;a=b\r\nab\r\n0\r\nx-checksum: 7\r\nX-B:\r\n\r\n",
+    );
+    whole.hidden.write(OK);
+    expect((await whole.visitor.answer()).body).to.equal("ok");
+    await relay.until(() => relay.counts().idle === 1);
+    whole.hidden.socket.destroy();
+    await relay.until(() => relay.counts().tunnels === 0);
+    const cut = await seenBy(relay, POST);
+    cut.visitor.socket.setNoDelay();
+    for (const octet of body) {
+      cut.visitor.write(octet);
+      // Each one comes by itself.
+      await new Promise(setImmediate);
+    }
+    expect(await cut.hidden.take("\r\n\r\n")).to.equal(
+      "2;a=b\r\nab\r\n0\r\nx-checksum: 7\r\nX-B:\r\n\r\n",
+    );
+  });
+
+  for (const field of HEAD_ONLY) {
+    it(`does not bring ${field} as a trailer`, async () => {
+      const relay = await startRelay();
+      const { hidden } = await seenBy(relay, `${POST}0\r\n${field}\r\n\r\n`);
+      expect(await hidden.take("\r\n\r\n")).to.equal("0\r\n\r\n");
+    });
+  }
+
   it("has its body passed on as it comes, before its end", async () => {
     const relay = await startRelay();
     const { hidden, visitor } = await seenBy(

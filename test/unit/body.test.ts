@@ -219,6 +219,42 @@ describe("a body", () => {
     );
   });
 
+  it("goes further without the trailer fields that may not, however it is cut", () => {
+    const name = fc.constantFrom("X", "Keep", "drop", "DROP");
+    const line = fc
+      .tuple(name, fc.constantFrom("", " ", " y", "z".repeat(100)))
+      .map(([one, value]) => `${one}:${value}\r\n`);
+    fc.assert(
+      fc.property(
+        fc.array(line, { maxLength: 6 }),
+        fc.array(fc.nat(400), { maxLength: 8 }),
+        (lines, cuts) => {
+          const data = "2;x\r\n\r\n\r\n0\r\n";
+          const text = `${data}${lines.join("")}\r\n`;
+          const kept = lines.filter((one) => !/^drop/i.test(one)).join("");
+          const reader = new BodyReader(
+            "chunked",
+            undefined,
+            (one) => one.toLowerCase() !== "drop",
+          );
+          const octets = Buffer.from(`${text}next`);
+          const ends = [...cuts.sort((a, b) => a - b), octets.length];
+          let passed = "";
+          let at = 0;
+          for (const end of ends) {
+            const piece = octets.subarray(0, Math.min(end, octets.length));
+            if (reader.done) break;
+            const to = reader.read(piece, at);
+            passed += reader.passed(piece, at, to).toString("latin1");
+            at = to;
+          }
+          expect(passed).to.equal(`${data}${kept}\r\n`);
+          expect(at).to.equal(text.length);
+        },
+      ),
+    );
+  });
+
   it("may end with its stream only where the stream ends it, or when it is complete", () => {
     const ends = (framing: Framing, text: string): boolean => {
       const reader = new BodyReader(framing);
