@@ -123,6 +123,7 @@ const trailer = fc.constantFrom(
   "",
   "X: y\r\n",
   "X: y\r\nZ:\r\n",
+  "Set-Cookie: rendezvous=x\r\nX: y\r\nVia: z\r\n",
   "Content-Length: 1\r\n",
   "X: y\r\n z\r\n",
 );
