@@ -58,9 +58,12 @@ export class Generic {
     return request.method === "PUT" || new URLSearchParams(query).has("uuid");
   }
 
-  /** Whether a CONNECT to `authority` comes to meet. */
-  isAt(authority: string): boolean {
-    return this.#meetings.isAt(authority);
+  /** Whether a CONNECT to `authority` comes to meet; `network` where only who was told this place there may. */
+  isAt(authority: string, network?: string): boolean {
+    // With PUBLIC_URL everybody is told the same, and nobody can choose it.
+    const { publicUrl } = this.#options;
+    const among = publicUrl === undefined ? network : undefined;
+    return this.#meetings.isAt(authority, among);
   }
 
   /** Registers with PUT, looks up with GET. */

@@ -1,6 +1,7 @@
 // Meetings of the generic protocol: who may meet whom, by which cookies and at which places. State only: nobody is spoken to here.
 import { randomUUID } from "node:crypto";
 import type { Visa } from "./grants.ts";
+import { Places } from "./places.ts";
 import type { Owner, Tunnel } from "./tunnel.ts";
 
 /** How long a meeting lives that nobody uses. */
@@ -9,8 +10,6 @@ const IDLE_MILLISECONDS = 60 * 60 * 1000;
 const MAX_INITIATORS = 1024;
 /** The same of one network, which pushes only its own out. */
 const MAX_INITIATORS_PER_NETWORK = 64;
-/** Places that were handed out with look-ups and are remembered; the oldest goes first. */
-const MAX_PLACES = 1024;
 
 /** Who has looked an id up. */
 export interface Initiator {
@@ -24,8 +23,8 @@ export interface Meeting {
   readonly id: string;
   /** That of the id when it was registered or parked; a meeting of another one is over. */
   readonly generation: number;
-  /** The `host:port` that was handed out to the responder, for the CONNECT that comes to it. */
-  readonly authority: string | undefined;
+  /** The `host:port` that was handed out to the responder, for the CONNECT that comes to it, and his network; undefined as `responder`. */
+  readonly place: Readonly<{ authority: string; network: string }> | undefined;
   /** The responder's cookie; undefined when the server is parked by CONNECT. */
   readonly responder: string | undefined;
   /** Cookies of those who looked the id up, oldest first. A cookie that was used is taken out. */
@@ -38,14 +37,19 @@ export interface Meeting {
 export class Meetings {
   /** Meetings by id: the last registration wins. sweep() removes what is idle. */
   readonly #meetings = new Map<string, Meeting>();
-  /** Each `host:port` that look-ups handed out, and when it last was: who looks up may know the relay by another name than the responder. */
-  readonly #places = new Map<string, number>();
+  /** Where initiators come: who looks up may know the relay by another name than the responder. */
+  readonly #places = new Places();
 
-  /** Whether either side may come to this `host:port`. */
-  isAt(authority: string): boolean {
-    const place = authority.toLowerCase();
-    if (this.#places.has(place)) return true;
-    return this.#find(({ authority }) => authority === place) !== undefined;
+  /** Whether either side may come to this `host:port`; from this network, where one is given. */
+  isAt(authority: string, network: string | undefined): boolean {
+    const wanted = authority.toLowerCase();
+    if (this.#places.has(wanted, network)) return true;
+    const meeting = this.#find(
+      ({ place }) =>
+        place?.authority === wanted &&
+        (network === undefined || place.network === network),
+    );
+    return meeting !== undefined;
   }
 
   /** The meeting of an id, as it was registered or looked up last. */
@@ -62,7 +66,7 @@ export class Meetings {
   }
 
   /** Puts a new meeting in the place of the former one, whose cookies die; gives the responder's cookie. */
-  register({ id, generation }: Owner, place: string): string {
+  register({ id, generation }: Owner, place: Meeting["place"]): string {
     const cookie = randomUUID();
     this.#open(id, generation, place, cookie);
     return cookie;
@@ -85,7 +89,7 @@ export class Meetings {
         : this.#open(id, parked, undefined, undefined));
     if (meeting === undefined) return undefined;
     meeting.usedAt = performance.now();
-    this.#remember(place);
+    this.#places.add(place, initiator.network);
     const cookie = randomUUID();
     meeting.initiators.set(cookie, initiator);
     const own = [...meeting.initiators].filter(
@@ -123,20 +127,19 @@ export class Meetings {
   sweep(now: number): void {
     for (const { id, usedAt } of this.#meetings.values())
       if (now - usedAt > IDLE_MILLISECONDS) this.#meetings.delete(id);
-    for (const [place, usedAt] of this.#places)
-      if (now - usedAt > IDLE_MILLISECONDS) this.#places.delete(place);
+    this.#places.sweep(now);
   }
 
   #open(
     id: string,
     generation: number,
-    authority: string | undefined,
+    place: Meeting["place"],
     responder: string | undefined,
   ): Meeting {
     const meeting: Meeting = {
       id,
       generation,
-      authority,
+      place,
       responder,
       initiators: new Map(),
       waiting: undefined,
@@ -144,12 +147,6 @@ export class Meetings {
     };
     this.#meetings.set(id, meeting);
     return meeting;
-  }
-
-  #remember(place: string): void {
-    this.#places.delete(place);
-    this.#places.set(place, performance.now());
-    forgetOldest(this.#places, MAX_PLACES);
   }
 
   #find(matches: (meeting: Meeting) => boolean): Meeting | undefined {

@@ -108,7 +108,7 @@ export class Registry {
     const place = this.#placeOf(connection, request);
     const cookie = this.#meetings.register(
       { id, generation },
-      authorityOf(place),
+      { authority: authorityOf(place), network: network(address) },
     );
     reply(connection, 200, { result: { ...place, cookie: `R${cookie}` } });
   }

@@ -102,7 +102,8 @@ export function createRelay(
     // From here on nobody sees a grant who is not to see it: neither a hidden server nor the log.
     const { request, visa } = grants.take(received);
     if (request.method === "CONNECT" && isHostAndPort(request.target)) {
-      if (comesToMeet(request.target)) generic.wrapped(connection, request);
+      if (comesToMeet(connection, request))
+        generic.wrapped(connection, request);
       else dial.connect(connection, request, visa);
       return;
     }
@@ -151,9 +152,14 @@ export function createRelay(
   }
 
   /** A hidden server that is here, or was, goes before the relay's own name, whatever it was given out as. */
-  function comesToMeet(authority: string): boolean {
-    const id = hostToId(authority, options.baseDomain, true);
-    return generic.isAt(authority) && (id === undefined || !lot.knows(id));
+  function comesToMeet({ link }: Connection, request: RequestHead): boolean {
+    const { target } = request;
+    const id = hostToId(target, options.baseDomain, true);
+    if (id === undefined) return generic.isAt(target);
+    if (lot.knows(id)) return false;
+    // It may be one that is not back yet: nobody makes a place of its name for others.
+    const from = network(addressOf(request, link, options.trustProxy));
+    return generic.isAt(target, from);
   }
 
   /** A bug costs its request, and is logged whole. */

@@ -39,8 +39,9 @@ async function lookUp(
   relay: TestRelay,
   id: string,
   host = `127.0.0.1:${relay.port}`,
+  address = "127.0.0.1",
 ): Promise<Triple> {
-  const raw = await connectRaw(relay.port);
+  const raw = await connectRaw(relay.port, address);
   const answer = await ask(raw, `GET /?uuid=${id}`, host);
   raw.socket.destroy();
   return (answer as { result: Triple }).result;
@@ -346,6 +347,85 @@ describe("the place of a rendezvous", () => {
     expect(visitor.received).to.equal("");
     visitor.socket.destroy();
     expect(evil.host).to.equal("pi");
+  });
+
+  it("is nobody else's where it could be a hidden server that is not back yet", async () => {
+    const relay = await startRelay({ holdSeconds: 10 });
+    await register(relay, "evil", "ghost:22");
+    for (const host of ["ghost:22", "ghost.rendezvous.internal:22"]) {
+      await lookUp(relay, "evil", host, "127.0.0.2");
+      const visitor = await visit(relay, connectTo(host), "127.0.0.3");
+      await relay.until(() => relay.counts().waiting === 1);
+      expect(visitor.received).to.equal("");
+      visitor.socket.destroy();
+      await relay.until(() => relay.counts().waiting === 0);
+      const own = await visit(relay, connectTo(host), "127.0.0.2");
+      await own.take("HTTP/1.1 200 OK\r\n\r\n");
+      own.socket.destroy();
+    }
+  });
+
+  it("is everybody's where PUBLIC_URL says it", async () => {
+    const relay = await startRelay({ publicUrl: "http://relay:5000" });
+    await register(relay, "pi");
+    const triple = await lookUp(relay, "pi", "x", "127.0.0.2");
+    expect(triple).to.include({ host: "relay", port: 5000 });
+    const raw = await visit(relay, connectTo("relay:5000"), "127.0.0.3");
+    await raw.take("HTTP/1.1 200 OK\r\n\r\n");
+  });
+
+  /** Look-ups with a Host of its own each. */
+  async function lookUpBy(
+    relay: TestRelay,
+    hosts: readonly string[],
+    address: string,
+  ): Promise<void> {
+    const raw = await connectRaw(relay.port, address);
+    for (const host of hosts)
+      raw.write(`GET /?uuid=pi HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+    for (const host of hosts)
+      expect((await raw.answer()).body).to.include(host.slice(0, -3));
+  }
+
+  const hostsOf = (address: string, count: number): string[] =>
+    Array.from({ length: count }, (_, n) => `${n}.${address}.test:22`);
+
+  async function statusAt(relay: TestRelay, host: string): Promise<number> {
+    const raw = await visit(relay, connectTo(host));
+    const head = await raw.take("\r\n\r\n");
+    raw.socket.destroy();
+    return Number(head.split(" ")[1]);
+  }
+
+  it("is not forgotten when strangers look up by other names, from many addresses", async () => {
+    const relay = await startRelay();
+    await parkRaw(relay, "pi");
+    await lookUp(relay, "pi", "relay.test:5000");
+    await lookUpBy(relay, hostsOf("127.0.0.2", 1100), "127.0.0.2");
+    for (let n = 3; n < 23; n++)
+      await lookUpBy(relay, hostsOf(`127.0.0.${n}`, 64), `127.0.0.${n}`);
+    expect(await statusAt(relay, "relay.test:5000")).to.equal(200);
+  });
+
+  it("is remembered for 64 look-ups of one network", async () => {
+    const relay = await startRelay();
+    await parkRaw(relay, "pi");
+    const hosts = hostsOf("x", 65);
+    await lookUpBy(relay, hosts, "127.0.0.2");
+    for (const [n, status] of [
+      [0, 404],
+      [1, 200],
+      [64, 200],
+    ] as const)
+      expect(await statusAt(relay, hosts[n] ?? "")).to.equal(status);
+  });
+
+  it("is none where no host can be so long", async () => {
+    const relay = await startRelay();
+    await parkRaw(relay, "pi");
+    const host = `${"x.".repeat(200)}test:22`;
+    await lookUp(relay, "pi", host);
+    expect(await statusAt(relay, host)).to.equal(404);
   });
 });
 

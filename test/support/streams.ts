@@ -68,8 +68,12 @@ export const connectTo = (place = "pi:7", more = ""): string =>
   `CONNECT ${place} HTTP/1.1\r\nHost: ${place}\r\n${more}\r\n`;
 
 /** A visitor who has sent this. */
-export async function visit(relay: TestRelay, request: string): Promise<Raw> {
-  const raw = await connectRaw(relay.port);
+export async function visit(
+  relay: TestRelay,
+  request: string,
+  address = "127.0.0.1",
+): Promise<Raw> {
+  const raw = await connectRaw(relay.port, address);
   return raw.write(request);
 }
 
