@@ -123,6 +123,12 @@ export function answerHead(
       case "transfer-encoding":
       case "upgrade":
         continue;
+      // Routers obey these: they would serve a file, or a place of their own, instead of the answer.
+      case "x-accel-redirect":
+      case "x-sendfile":
+      case "x-lighttpd-send-file":
+      case "x-reproxy-url":
+        continue;
       case "set-cookie":
         // This cookie is the relay's: a hidden server must not send its visitors to another one.
         if (options.own !== true && setsCookie(value, options.parameter))

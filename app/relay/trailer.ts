@@ -14,6 +14,8 @@ const HEAD_ONLY = new Set([
   ...["age", "cache-control", "expires", "pragma", "vary", "warning"],
   ...["location", "retry-after", "referrer-policy"],
   ...["content-encoding", "content-range", "content-type"],
+  ...["x-accel-redirect", "x-sendfile", "x-lighttpd-send-file"],
+  "x-reproxy-url",
 ]);
 
 /** Whether a field goes on as a trailer, in a message whose Connection names `hops`. */

@@ -147,7 +147,7 @@ describe("rendezvous doctor", () => {
     const byHttp = await doctor([`http://localhost:${secure.port}`]);
     expect(byHttp.code).to.equal(3);
     expect(byHttp.output).to.match(
-      /^no {4}relay +400 .+This port speaks HTTPS\. Use an https: URL/m,
+      /^no {4}relay +400 .+this port speaks HTTPS: use an https: URL/m,
     );
     const plain = await startRelay();
     const byHttps = await doctor([`https://127.0.0.1:${plain.port}`]);

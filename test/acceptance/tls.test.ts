@@ -116,7 +116,7 @@ describe("a relay with TLS_CERT and TLS_KEY", () => {
     const relay = await startSecureRelay();
     const { status, body } = await curl(`http://localhost:${relay.port}/`);
     expect(status).to.equal(400);
-    expect(body).to.include("This port speaks HTTPS.");
+    expect(body).to.include("this port speaks HTTPS");
   });
 
   for (const way of WAYS) {

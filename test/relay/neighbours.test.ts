@@ -302,6 +302,20 @@ describe("a hidden server cannot reach beyond its own id, when it", () => {
     await expectVictimServed();
   });
 
+  it("tells a router in front to serve something of its own: what routers obey is dropped", async () => {
+    const { mallory, lure, expectVictimServed } = await begin();
+    const visitor = await lure();
+    mallory.write(
+      "HTTP/1.1 200 OK\r\nX-Accel-Redirect: /internal/\r\nX-Sendfile: /etc/passwd\r\nX-LIGHTTPD-send-file: /etc/passwd\r\nX-Reproxy-URL: http://127.0.0.1/\r\nX-Accel-Buffering: no\r\nContent-Length: 2\r\n\r\nok",
+    );
+    const { fields, body } = await visitor.answer();
+    expect(body).to.equal("ok");
+    expect(
+      Object.keys(fields).filter((name) => name.startsWith("x-")),
+    ).to.deep.equal(["x-accel-buffering"]);
+    await expectVictimServed();
+  });
+
   it("answers a request that is still to come: its tunnel ends, and nobody gets that answer", async () => {
     const { relay, mallory, expectVictimServed } = await begin();
     mallory.write(OK.replace("ok", "no"));

@@ -95,7 +95,7 @@ describe("TLS on the relay's port", () => {
     plain.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     const answer = await text(plain);
     expect(answer).to.match(/^HTTP\/1\.1 400 Bad Request\r\n/);
-    expect(answer).to.include("This port speaks HTTPS. Use an https: URL.");
+    expect(answer).to.include("this port speaks HTTPS: use an https: URL");
   });
 
   it("closes on what is neither TLS nor HTTP, and serves the next", async () => {
