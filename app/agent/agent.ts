@@ -345,8 +345,8 @@ export class Agent extends EventEmitter<AgentEvents> {
     if (!tunnel.proved)
       this.#fail("the relay let a tunnel go before it had pinged it", "away");
     // The relay restarts, or does not want so many; agents must not all come back in the same moment.
-    else if (this.#idle.size === 0 && this.#backoff.failures === 0) {
-      // What the first of them to go has put off is no attempt that failed.
+    else if (this.#idle.size === 0 && this.#visit !== undefined) {
+      // What put the next attempt off does not hold any more.
       clearTimeout(this.#retry);
       this.#retry = undefined;
       this.#fail("the relay has gone", "away");

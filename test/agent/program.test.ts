@@ -222,7 +222,7 @@ describe("an agent whose service takes no connection", () => {
 });
 
 describe("an agent that may open fewer tunnels than it keeps", () => {
-  it("is parked all the same, and says nothing else", async () => {
+  it("is parked all the same, and says nothing else until the relay has gone", async () => {
     const relay = await startRelay({ maxTunnelsPerServer: 3 });
     const { port } = await startPatient();
     const agent = await parkOn(relay, port, ["--via", "connect"]);
@@ -231,6 +231,8 @@ describe("an agent that may open fewer tunnels than it keeps", () => {
     for (let n = 0; n < 3; n++)
       expect(await visit(relay, "/now")).to.equal(200);
     expect(agent.output).to.not.include("not parked");
+    await Promise.all([relay.drain(), relay.drain()]);
+    await agent.prints(/pi is not parked: the relay has gone/);
     expectNoCrash(agent);
   });
 });
