@@ -3,7 +3,7 @@ import { Agent as HttpAgent } from "node:http";
 import { connect, type Socket } from "node:net";
 import { generateSync } from "otplib";
 import { WAYS } from "../../app/protocol.ts";
-import { park } from "../../app/agent/agent.ts";
+import { park, type Agent } from "../../app/agent/agent.ts";
 import { afterThisTest } from "../support/cleanup.ts";
 import {
   KINDS,
@@ -19,8 +19,11 @@ import {
 import { issueFor, startAgent } from "../support/parked.ts";
 import { dice } from "../support/pattern.ts";
 import type { Program } from "../support/programs.ts";
+import { until } from "../support/relay.ts";
 
 const VISITORS = 12;
+/** Idle tunnels of an agent at rest. */
+const SPARE = 4;
 /** An agent program is killed so often, and started again. */
 const FLAP_MILLISECONDS = 6000;
 const PATIENCE_MILLISECONDS = 15_000;
@@ -79,6 +82,7 @@ export async function startLoad(
   const wrong: string[] = [];
   const ids = WAYS.map((way) => `by-${way}`);
   const ledgers: Ledger[] = [];
+  const agents: Agent[] = [];
   const run: Run = { phase: "loading", busy: 0, turn: Promise.resolve() };
   for (const [n, id] of ids.entries()) {
     const ledger = await startLedger(id);
@@ -90,6 +94,7 @@ export async function startLoad(
         ...{ relay: `http://${host}:${port}`, id, via: WAYS[n] },
         secret: issueFor(id, port).secret,
         tcp: new Map([[7, { host, port: ledger.tcpPort }]]),
+        spare: SPARE,
       },
     );
     afterThisTest(() => agent.close());
@@ -97,6 +102,7 @@ export async function startLoad(
       if (run.phase !== "over") wrong.push(`agent of ${id}: ${reason}`);
     });
     await agent.ready();
+    agents.push(agent);
   }
   const flapping = await startLedger(FLAPPING);
   ledgers.push(flapping);
@@ -105,10 +111,15 @@ export async function startLoad(
       ...["--tcp", `7=127.0.0.1:${flapping.tcpPort}`],
     ]);
   let program = startFlapping();
-  const flaps = setInterval(() => {
-    void program.stop(roll() < 0.5 ? "SIGKILL" : "SIGTERM").then(() => {
+  let flapped = Promise.resolve();
+  const flap = (signal: "SIGKILL" | "SIGTERM"): Promise<void> =>
+    (flapped = flapped.then(async () => {
+      await program.stop(signal);
       if (run.phase !== "over") program = startFlapping();
-    });
+    }));
+  const flaps = setInterval(() => {
+    if (run.phase === "loading")
+      void flap(roll() < 0.5 ? "SIGKILL" : "SIGTERM");
   }, FLAP_MILLISECONDS);
 
   let shared = new HttpAgent({ keepAlive: true, maxSockets: 6 });
@@ -190,6 +201,12 @@ export async function startLoad(
     run.turn = new Promise((done) => (resume = done));
     if (run.busy > 0) await new Promise<void>((done) => (allRest = done));
     shared.destroy();
+    // An agent that has grown under a rush keeps more tunnels for a while; a new one has not.
+    await flap("SIGTERM");
+    await program.prints(/ is up/);
+    await until(() =>
+      agents.every(({ counts }) => counts.joined === 0 && counts.idle <= SPARE),
+    );
   };
   return {
     outcomes,
@@ -217,6 +234,7 @@ export async function startLoad(
       resume();
       await Promise.all(visitors);
       shared.destroy();
+      await flapped;
       await program.stop();
     },
   };

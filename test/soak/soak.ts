@@ -113,7 +113,7 @@ function growth(samples: readonly Sample[]): string[] {
   });
 }
 
-/** The median slope between any two points (Theil and Sen): one minute in which an agent has just grown under a rush does not count as growth. */
+/** The median slope between any two points (Theil and Sen): one odd minute does not count as growth. */
 function slope(points: readonly (readonly [number, number])[]): number {
   const slopes = points
     .flatMap(([x, y], i) =>
