@@ -6,12 +6,12 @@ import {
 } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { connect, createServer, type AddressInfo } from "node:net";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Context } from "mocha";
-import { afterThisTest } from "./cleanup.ts";
+import { afterThisTest, duringThisTest } from "./cleanup.ts";
 
 const PATH = `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin`;
 export const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
@@ -135,18 +135,39 @@ export function startRendezvous(
   );
 }
 
+/** Below those that the system gives to connections (32768 and up on Linux), which could take one before its program does. */
+const FIRST_PORT = 12_000;
+const PORTS = 20_000;
+/** Programs of tests that run at once begin far from each other. */
+let last = (process.pid * 1009) % PORTS;
+
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
+  for (;;) {
+    last = (last + 1) % PORTS;
+    const candidate = FIRST_PORT + last;
+    if (await isFree(candidate)) return candidate;
+  }
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.on("error", () => {
+      resolve(false);
+    });
+    server.listen(port, "127.0.0.1", () => {
+      server.close(() => {
+        resolve(true);
+      });
+    });
+  });
 }
 
 /** Waits until somebody listens on a port of 127.0.0.1. */
 export async function listening(port: number): Promise<void> {
+  const check = duringThisTest();
   for (;;) {
+    check();
     const socket = connect({ port, host: "127.0.0.1" });
     const there = await new Promise<boolean>((resolve) => {
       socket.on("connect", () => {

@@ -8,7 +8,7 @@ import type { ParkOptions } from "../../app/agent/options.ts";
 import { issue, type Issued } from "../../app/issue.ts";
 import { checkSettings, type RelaySettings } from "../../app/relay/options.ts";
 import { createRelay, type Relay } from "../../app/relay/relay.ts";
-import { afterThisTest } from "./cleanup.ts";
+import { afterThisTest, duringThisTest } from "./cleanup.ts";
 
 export const RELAY_SECRET = "a secret that is long enough for every test";
 
@@ -72,5 +72,9 @@ export async function parkHere(
  * mocha's timeout is the deadline.
  */
 export async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2));
+  const check = duringThisTest();
+  while (!condition()) {
+    check();
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
 }
