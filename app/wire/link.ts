@@ -27,6 +27,9 @@ const MAX_JOINED_OCTETS = 16 * 1024;
 /** How long what was written may take to leave before a connection is reset. */
 const RESETTING_MILLISECONDS = 1000;
 
+/** Each write that has to wait takes some hundred octets of its own, so that very many small ones would take far more than what they carry. */
+const MAX_WAITING_WRITES = 64;
+
 const NOTHING = Buffer.alloc(0);
 
 /** Receives for nobody: for a link between two owners, or one that is being closed. */
@@ -54,6 +57,9 @@ export class Link {
   #paused = false;
   /** The owner waits for drain() because the meter wanted so. */
   #owesDrain = false;
+  /** Writes in a row that found others waiting, and whether they are too many: the owner waits for drain() then. */
+  #waiting = 0;
+  #crowded = false;
   #failed = false;
   #address: string | undefined;
   /** A socket without TLS: what it writes is on its way once it is no longer counted in writableLength. */
@@ -87,7 +93,7 @@ export class Link {
   }
 
   get needsDrain(): boolean {
-    return this.stream.writableNeedDrain;
+    return this.stream.writableNeedDrain || (this.#crowded && !this.ended);
   }
 
   /** Nothing can be written any more: the link is closed, or its own direction has been ended. */
@@ -110,10 +116,29 @@ export class Link {
     if (typeof octets === "string")
       return this.#goesOn(stream.write(octets, "latin1"), octets.length);
     const kept = keep(octets, this.#isPlain ? stream : undefined);
-    const flows = stream.write(kept);
+    const flows = this.#put(kept);
     if (kept === octets) written(octets, stream);
+    return this.#goesOn(flows, octets.length);
+  }
+
+  #put(octets: Buffer): boolean {
+    const { stream } = this;
+    this.#waiting = stream.writableLength === 0 ? 0 : this.#waiting + 1;
+    const crowds = this.#waiting >= MAX_WAITING_WRITES && !this.#crowded;
+    if (crowds) this.#crowded = true;
+    const flows = crowds
+      ? stream.write(octets, () => {
+          this.#uncrowd();
+        })
+      : stream.write(octets);
     // What the kernel has taken already need not be waited for.
-    return this.#goesOn(flows || stream.writableLength === 0, octets.length);
+    return !this.#crowded && (flows || stream.writableLength === 0);
+  }
+
+  #uncrowd(): void {
+    this.#crowded = false;
+    this.#waiting = 0;
+    if (!this.over && !this.ended && !this.needsDrain) this.drained();
   }
 
   #goesOn(flows: boolean, octets: number): boolean {
@@ -241,6 +266,7 @@ export class Link {
 
   /** For the shared listeners. */
   drained(): void {
+    if (this.#crowded) return;
     this.#owesDrain = this.#held;
     if (!this.#held) this.receiver.drain();
   }

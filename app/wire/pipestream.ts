@@ -2,13 +2,16 @@
 import { Duplex } from "node:stream";
 import type { Pipe } from "./pipe.ts";
 
+/** Whatever is not read at once stops the pipe: a stream counts octets, and very many small pieces take far more than they have. */
+const READ_AHEAD_OCTETS = 1;
+
 /** Makes a Duplex of a pipe. The pipe has no other receiver from then on. */
 export class PipeStream extends Duplex {
   readonly #pipe: Pipe;
   #written: ((error?: Error | null) => void) | undefined;
 
   constructor(pipe: Pipe) {
-    super({ allowHalfOpen: true });
+    super({ allowHalfOpen: true, readableHighWaterMark: READ_AHEAD_OCTETS });
     this.#pipe = pipe;
     pipe.receiver = {
       data: (octets) => {

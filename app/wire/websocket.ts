@@ -19,6 +19,8 @@ export const MESSAGE_BOUNDS = {
 const MAX_READ_OCTETS = 4 * 1024;
 /** Above this the writer waits. */
 const MAX_BACKLOG_OCTETS = 256 * 1024;
+/** And above this, however short they are: each takes some hundred octets of its own. */
+const MAX_UNSENT_MESSAGES = 64;
 /** How long the other side may go on after this side's end, when it does not know the empty message. */
 const CLOSING_MILLISECONDS = 2 * 1000;
 
@@ -39,6 +41,11 @@ export class WebSocketPipe implements BeatingPipe {
   readonly #socket: WebSocket;
   readonly #patience: number;
   #waiting = false;
+  #unsent = 0;
+  /** Payloads of a read that are told in one: most of a very short message is what it takes to keep it. */
+  #gathered: Buffer[] = [];
+  /** How the octets of a read come is known, and so when to tell them. */
+  readonly #gathers: boolean;
   /** We have closed it for a reason that is no end, whatever the other side says to that. */
   #broken = false;
   #ended = false;
@@ -54,7 +61,9 @@ export class WebSocketPipe implements BeatingPipe {
     this.#socket = socket;
     this.receiver = receiver;
     this.#patience = patience;
-    tameReceiver(socket);
+    this.#gathers = tameReceiver(socket, () => {
+      this.#tell();
+    });
     const heard = (): void => {
       this.heardAt = performance.now();
     };
@@ -70,6 +79,7 @@ export class WebSocketPipe implements BeatingPipe {
     socket.on("close", (code) => {
       clearTimeout(this.#closing);
       if (this.over) return;
+      this.#tell();
       this.over = true;
       const clean = (code === CLEAN || code === NO_CODE) && !this.#broken;
       if (clean) this.#tellEnd();
@@ -93,9 +103,10 @@ export class WebSocketPipe implements BeatingPipe {
     for (let at = 0; at < octets.length; at += MAX_MESSAGE_OCTETS) {
       // ws may keep what it is given, and masks it in place.
       const message = Buffer.from(octets.subarray(at, at + MAX_MESSAGE_OCTETS));
+      this.#unsent++;
       this.#socket.send(message, { binary: true, compress: false }, this.#sent);
     }
-    this.#waiting = this.#socket.bufferedAmount > MAX_BACKLOG_OCTETS;
+    this.#waiting = this.#isBehind(MAX_BACKLOG_OCTETS, MAX_UNSENT_MESSAGES);
     return !this.#waiting;
   }
 
@@ -142,11 +153,19 @@ export class WebSocketPipe implements BeatingPipe {
   }
 
   readonly #sent = (): void => {
-    if (!this.#waiting || this.#socket.bufferedAmount > MAX_BACKLOG_OCTETS / 2)
-      return;
+    this.#unsent--;
+    const isBehind = this.#isBehind(
+      MAX_BACKLOG_OCTETS / 2,
+      MAX_UNSENT_MESSAGES / 2,
+    );
+    if (!this.#waiting || isBehind) return;
     this.#waiting = false;
     this.receiver.drain();
   };
+
+  #isBehind(octets: number, messages: number): boolean {
+    return this.#socket.bufferedAmount > octets || this.#unsent > messages;
+  }
 
   #take(octets: Buffer, isBinary: boolean): void {
     if (this.#broken) return;
@@ -159,14 +178,24 @@ export class WebSocketPipe implements BeatingPipe {
     if (octets.length === 0) this.#tellEnd();
     else if (!this.#endTold) {
       this.received += octets.length;
-      this.receiver.data(octets);
+      this.#gathered.push(octets);
+      if (!this.#gathers) this.#tell();
     }
     if (this.#endTold && this.#ended) this.#socket.close(CLEAN);
+  }
+
+  /** Tells what has been gathered. */
+  #tell(): void {
+    const gathered = this.#gathered;
+    if (gathered.length === 0) return;
+    this.#gathered = [];
+    if (!this.#broken) this.receiver.data(joined(gathered));
   }
 
   /** It is of no use any more, though the other side may take its time to close. */
   #fail(): void {
     if (this.over) return;
+    this.#tell();
     this.over = true;
     this.#broken = true;
     clearTimeout(this.#closing);
@@ -178,23 +207,42 @@ export class WebSocketPipe implements BeatingPipe {
 
   #tellEnd(): void {
     if (this.#endTold) return;
+    this.#tell();
     this.#endTold = true;
     this.receiver.end();
   }
+}
+
+/** One piece with nothing around it: a part that somebody keeps keeps the whole that it was cut out of. */
+function joined(parts: readonly Buffer[]): Buffer {
+  const [first] = parts;
+  if (
+    parts.length === 1 &&
+    first !== undefined &&
+    2 * first.length >= first.buffer.byteLength
+  )
+    return first;
+  const length = parts.reduce((sum, part) => sum + part.length, 0);
+  const whole = Buffer.allocUnsafeSlow(length);
+  let at = 0;
+  for (const part of parts) at += part.copy(whole, at);
+  return whole;
 }
 
 /**
  * ws 8.23 reads on in what has come behind a broken frame, and throws where nobody can catch it: the process would end.
  * Its receiver is a Writable, which knows at once that it has failed.
  * What it keeps of an unfinished message are views of what it was given: it is given small copies.
+ * `wasRead` is called after each; false means that it never will be.
  */
-function tameReceiver(socket: WebSocket): void {
+function tameReceiver(socket: WebSocket, wasRead: () => void): boolean {
   const receiver = "_receiver" in socket ? socket._receiver : undefined;
-  if (!(receiver instanceof Writable)) return;
+  if (!(receiver instanceof Writable)) return false;
   const write = receiver._write.bind(receiver);
   receiver._write = (octets: Buffer, coding, taken) => {
     let at = 0;
     const next = (error?: Error | null): void => {
+      wasRead();
       if ((error ?? receiver.errored) !== null || at === octets.length) {
         taken(error);
         return;
@@ -207,6 +255,7 @@ function tameReceiver(socket: WebSocket): void {
     };
     next(null);
   };
+  return true;
 }
 
 const VERSION = "13";

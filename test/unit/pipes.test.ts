@@ -84,24 +84,57 @@ async function webSockets(patience = Infinity): Promise<Pair> {
 const frame = (opcode: number, text: string): string =>
   `${String.fromCharCode(0x80 | opcode, 0x80 | text.length)}\0\0\0\0${text}`;
 
+/** A WebSocket that a visitor has opened, and the link that his frames come by. */
+function visitedBy(ear: Receiver): Link {
+  const [stream, far] = memoryPair();
+  far.resume();
+  const link = new Link(stream, UNOWNED);
+  const fields = [
+    ...["Connection", "Upgrade", "Upgrade", "websocket"],
+    ...["Sec-WebSocket-Version", "13"],
+    ...["Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="],
+  ];
+  const handshake = { target: "/", fields };
+  acceptWebSocket(
+    link,
+    { handshake, protocol: "connect-tcp" },
+    Buffer.alloc(0),
+    (socket) => new WebSocketPipe(socket, ear),
+  );
+  return link;
+}
+
+describe("a WebSocket of a visitor who sends very short messages", () => {
+  it("tells those that come together in one piece, with nothing kept around it", async () => {
+    const told: Buffer[] = [];
+    const link = visitedBy({
+      ...UNOWNED,
+      data: (octets) => void told.push(octets),
+    });
+    const pongs = frame(10, "p".repeat(100)).repeat(10);
+    const messages = frame(2, "a").repeat(100) + frame(2, "bc").repeat(100);
+    link.receiver.data(Buffer.from(messages + pongs, "latin1"));
+    await until(() => told.length > 0);
+    expect(told.map(String)).to.deep.equal([
+      "a".repeat(100) + "bc".repeat(100),
+    ]);
+    expect(told[0]?.buffer.byteLength).to.equal(300);
+  });
+
+  it("tells them before the end that comes with them", async () => {
+    const ear = new Ear();
+    const link = visitedBy(ear);
+    const messages = frame(2, "a") + frame(2, "b") + frame(2, "");
+    link.receiver.data(Buffer.from(messages + frame(2, "c"), "latin1"));
+    await until(() => ear.ended > 0);
+    expect(ear.text).to.equal("ab");
+  });
+});
+
 describe("a WebSocket of a visitor who breaks the rules", () => {
   it("ends by itself, whatever comes behind a frame that is none", async () => {
-    const [stream, far] = memoryPair();
-    far.resume();
-    const link = new Link(stream, UNOWNED);
     const ear = new Ear();
-    const fields = [
-      ...["Connection", "Upgrade", "Upgrade", "websocket"],
-      ...["Sec-WebSocket-Version", "13"],
-      ...["Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="],
-    ];
-    const handshake = { target: "/", fields };
-    acceptWebSocket(
-      link,
-      { handshake, protocol: "connect-tcp" },
-      Buffer.alloc(0),
-      (socket) => new WebSocketPipe(socket, ear),
-    );
+    const link = visitedBy(ear);
     // While the first message is told, the others wait; a close cannot have the code 0.
     for (const octets of [frame(2, "a"), frame(8, "\0\0"), "zzzz"])
       link.receiver.data(Buffer.from(octets, "latin1"));
@@ -229,6 +262,18 @@ for (const [what, make] of [
   });
 }
 
+describe("a WebSocket pipe that writes very short messages", () => {
+  it("asks its writer to wait, however little they have, and tells when to go on", async () => {
+    const { near, nearEar, farEar } = await webSockets();
+    let written = 1;
+    while (near.write(Buffer.from("a"))) written++;
+    expect(written).to.be.below(100);
+    await until(() => nearEar.drained > 0);
+    await until(() => farEar.text.length === written);
+    expect(nearEar.drained).to.equal(1);
+  });
+});
+
 describe("a capsule pipe on a link that is gone", () => {
   it("tells so at once", async () => {
     const [one] = memoryPair();
@@ -341,6 +386,32 @@ async function socketPair(): Promise<[Socket, Socket]> {
 }
 
 describe("a link", () => {
+  it("asks its writer to wait when very many writes wait, however short they are, and tells when to go on", async () => {
+    const pair = duplexPair({ highWaterMark: 1024 * 1024 });
+    const [one, other] = pair;
+    afterThisTest(() => {
+      for (const end of pair) end.destroy();
+    });
+    const ear = new Ear();
+    const link = new Link(one, ear);
+    for (const round of [1, 2]) {
+      let written = 1;
+      while (link.write(Buffer.from("a"))) written++;
+      expect(written).to.be.below(100);
+      expect(link.needsDrain).to.be.true;
+      // What had been read already goes on being written.
+      link.write(Buffer.from("more"));
+      expect(ear.drained).to.equal(round - 1);
+      for (let left = written + 4; left > 0;) {
+        const octets = other.read() as Buffer | null;
+        if (octets === null) await once(other, "readable");
+        else left -= octets.length;
+      }
+      await until(() => ear.drained === round);
+      expect(link.needsDrain).to.be.false;
+    }
+  });
+
   it("tells a reset right behind the last octets as a cut and not as an end", async () => {
     const [one, other] = await socketPair();
     const ear = new Ear();
@@ -533,6 +604,19 @@ describe("a pipe as a Node stream", () => {
     const { stream, link } = make();
     stream.destroy();
     await until(() => link.over);
+  });
+
+  it("keeps none but the first of many short pieces that nobody reads", async () => {
+    const { stream, far } = make();
+    for (let i = 0; i < 30; i++) {
+      far.write("a");
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(stream.readableLength).to.be.below(3);
+    far.end();
+    let came = 0;
+    for await (const octets of stream) came += (octets as Buffer).length;
+    expect(came).to.equal(30);
   });
 
   it("keeps no more than its buffers while nobody reads", async () => {
