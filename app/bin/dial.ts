@@ -10,6 +10,7 @@ import { DialError } from "../client/ways.ts";
 import { list } from "../wire/ladder.ts";
 import { PipeStream } from "../wire/pipestream.ts";
 import { relayOf } from "../protocol.ts";
+import { leaveWithNpm } from "./npm.ts";
 import { complain } from "./print.ts";
 import type { DialCommand } from "../command/dial.ts";
 
@@ -20,6 +21,7 @@ const REFUSED_EXIT = 3;
 const UNREACHABLE_EXIT = 4;
 
 export function runDial(command: DialCommand): void {
+  leaveWithNpm(() => process.kill(process.pid, "SIGTERM"));
   if (command.listen === undefined) void runOnce(command);
   else listen(command, command.listen);
 }

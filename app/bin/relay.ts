@@ -10,6 +10,7 @@ import { SettingsError, type Certificate } from "../relay/options.ts";
 import { createRelay, type Relay } from "../relay/relay.ts";
 import { certificateReading, readCertificate } from "./certificate.ts";
 import { keepFiles, type Reading } from "./files.ts";
+import { leaveWithNpm } from "./npm.ts";
 import { withinFiles } from "./openfiles.ts";
 import { revokedReading } from "./revoked.ts";
 
@@ -52,13 +53,17 @@ function main(): void {
     relay.genericServer.listen({ ...where, port: genericPort });
   }
   const forgetFiles = keepFiles(readingsOf(prepared), log);
+  let leaving = false;
   const leave = (): void => {
+    if (leaving) return;
+    leaving = true;
     forgetFiles();
     void relay.drain().then(() => {
       log.info("bye");
     });
   };
   process.on("SIGTERM", leave).on("SIGINT", leave);
+  leaveWithNpm(leave);
 }
 
 interface Prepared {

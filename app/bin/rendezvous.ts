@@ -15,6 +15,7 @@ import { list } from "../wire/ladder.ts";
 import { runDial } from "./dial.ts";
 import { runDoctor } from "./doctor.ts";
 import { help } from "./help.ts";
+import { leaveWithNpm } from "./npm.ts";
 import { complain, say } from "./print.ts";
 import { runShare } from "./share.ts";
 
@@ -153,6 +154,10 @@ function runPark(command: ParkCommand): void {
     leaving = true;
   };
   process.on("SIGTERM", leave).on("SIGINT", leave);
+  // Not a second time, which would cut what is under way.
+  leaveWithNpm(() => {
+    if (!leaving) leave();
+  });
 }
 
 /** Where visitors come in, and where they get to. */
