@@ -1,14 +1,19 @@
-// What hostile connections cost the relay: `npx tsx test/bench/memory.ts [COUNT]` prints the resident memory for each of a kind.
+// What hostile connections cost the relay: `npx tsx test/bench/memory.ts [COUNT]` prints the memory for each of a kind when garbage is collected, medians of three relays.
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import process from "node:process";
 import { decodeSecret, makeToken } from "../../app/protocol.ts";
 import { mochaHooks } from "../support/cleanup.ts";
-import { memoryOf } from "../support/usage.ts";
+import { REPORTING, reportOf, type Report } from "../support/report.ts";
 import { build, startRelay } from "./stage.ts";
+import { median } from "./table.ts";
 
 const DEFAULT_COUNT = 400;
+const ROUNDS = 3;
+/** Visits before, so that what Node takes for itself at the first is not counted; few, for what they give back is used again. */
+const WARM_UPS = 20;
 const ID = "victim";
+const WARM_UP = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 /** As large as a head may be, without its last line. */
 const HALF_HEAD = `GET /?rendezvous=${ID} HTTP/1.1\r\nHost: x\r\nX: ${"x".repeat(63 * 1024)}`;
 const GET = `GET /?rendezvous=${ID} HTTP/1.1\r\nHost: x\r\n\r\n`;
@@ -36,6 +41,7 @@ const ENV = {
   HEAD_SECONDS: "600",
   ANSWER_SECONDS: "600",
   MIN_OCTETS_PER_SECOND: "0",
+  ...REPORTING,
 } as const;
 
 interface Stage {
@@ -79,11 +85,21 @@ function byWebSocket(token: string): string {
   return `GET /-/park/${ID}?response=${token} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: ptth\r\n\r\n`;
 }
 
+/** KiB each. */
+interface Held {
+  /** Objects and buffers. */
+  readonly held: number;
+  /** Pages of the process, free ones between them; as it grows and gives back by whole pages, a few MB more or less in all. */
+  readonly resident: number;
+}
+
+const held = ({ heapUsed, arrayBuffers }: Report): number =>
+  heapUsed + arrayBuffers;
+
 async function measure(
-  name: string,
   act: (stage: Stage) => Promise<unknown>,
   count: number,
-): Promise<void> {
+): Promise<Held> {
   const relay = await startRelay(ENV);
   const sockets: Socket[] = [];
   const reach = async (): Promise<Socket> => {
@@ -118,14 +134,23 @@ async function measure(
       return parked;
     },
   };
+  for (let visit = 0; visit < WARM_UPS; visit++) {
+    const socket = await reach();
+    socket.end(WARM_UP).resume();
+    await once(socket, "close");
+  }
   await settle();
-  const before = memoryOf(relay).now;
+  const before = await reportOf(relay.program, 1);
   await act(stage);
   await settle();
-  const each = ((memoryOf(relay).now - before) * 1024) / count;
-  console.log(`${name.padEnd(40)} ${each.toFixed(0).padStart(6)} KiB each`);
+  const after = await reportOf(relay.program, 2);
   for (const socket of sockets) socket.destroy();
   await mochaHooks.afterEach();
+  const each = (octets: number): number => octets / 1024 / count;
+  return {
+    held: each(held(after) - held(before)),
+    resident: each(after.rss - before.rss),
+  };
 }
 
 function settle(): Promise<void> {
@@ -134,6 +159,15 @@ function settle(): Promise<void> {
 
 const count = Number(process.argv[2] ?? DEFAULT_COUNT);
 await build();
-console.log(`${count} of each kind, in a relay of their own:\n`);
-for (const [name, act] of Object.entries(KINDS))
-  await measure(name, act, count);
+console.log(
+  `KiB each, of ${count} of a kind, in a relay of their own:\n\n${"held".padStart(50)}  resident`,
+);
+for (const [name, act] of Object.entries(KINDS)) {
+  const rounds: Held[] = [];
+  while (rounds.length < ROUNDS) rounds.push(await measure(act, count));
+  const column = (of: keyof Held): string =>
+    median(rounds.map((round) => round[of]))
+      .toFixed(0)
+      .padStart(9);
+  console.log(`${name.padEnd(40)} ${column("held")} ${column("resident")}`);
+}

@@ -83,10 +83,15 @@ export interface Listening {
   readonly port: number;
 }
 
-/** Starts a relay; `url` has an id and its secret, to park with. */
+export interface MeasuredRelay extends Listening {
+  readonly program: Program;
+  /** An id and its secret, to park with. */
+  readonly url: (id: string) => string;
+}
+
 export async function startRelay(
   env: NodeJS.ProcessEnv = {},
-): Promise<Listening & { readonly url: (id: string) => string }> {
+): Promise<MeasuredRelay> {
   const port = await freePort();
   const relaySecret = randomBytes(32).toString("hex");
   const program = start(
@@ -112,7 +117,8 @@ export async function startRelay(
     ...checkSettings({ relaySecret }),
     relay: new URL(`http://127.0.0.1:${port}`),
   };
-  return { pid: program.pid, port, url: (id) => issue(id, options).url };
+  const url = (id: string): string => issue(id, options).url;
+  return { program, pid: program.pid, port, url };
 }
 
 /** Starts haproxy in front of a server. */

@@ -1,8 +1,8 @@
 // A long run of the relay program under everything at once, to see that it grows nowhere.
 import { readdirSync } from "node:fs";
-import { join } from "node:path";
 import { startRelayHere } from "../support/parked.ts";
-import { PROJECT, freePort } from "../support/programs.ts";
+import { freePort } from "../support/programs.ts";
+import { REPORTING, reportOf } from "../support/report.ts";
 import { startLoad } from "./load.ts";
 
 /** How much the whole run may add, by the line that fits best through what was held at rest, after the warm-up. */
@@ -36,12 +36,11 @@ export async function soak(
   print: (line: string) => void,
 ): Promise<Soaked> {
   const genericPort = await freePort();
-  const preload = join(PROJECT, "test/support/report.cjs");
   const { program, port } = await startRelayHere({
     GENERIC_PORT: String(genericPort),
     ...{ HEARTBEAT_SECONDS: "5", HOLD_SECONDS: "8", ANSWER_SECONDS: "12" },
     ...{ IDLE_SECONDS: "20", STALL_SECONDS: "20", DRAIN_SECONDS: "5" },
-    NODE_OPTIONS: `--expose-gc --require "${preload}"`,
+    ...REPORTING,
   });
   const load = await startLoad(port, genericPort, seed);
   const began = performance.now();
@@ -54,11 +53,7 @@ export async function soak(
     await wait(everySeconds * 1000 - REST_MILLISECONDS);
     await load.rest();
     await wait(REST_MILLISECONDS);
-    program.child.kill("SIGUSR2");
-    const [, text = ""] = await program.prints(
-      new RegExp(`^(\\{"report":${samples.length + 1},.+)$`, "m"),
-    );
-    const report = JSON.parse(text) as Report;
+    const report = await reportOf(program, samples.length + 1);
     const sample = {
       seconds: (performance.now() - began) / 1000,
       rssMegabytes: report.rss / MEGABYTE,
@@ -89,13 +84,6 @@ export async function soak(
       ...(crash === null ? [] : [crash[0]]),
     ],
   };
-}
-
-/** What report.cjs tells. */
-interface Report {
-  readonly rss: number;
-  readonly heapUsed: number;
-  readonly handles: Readonly<Record<string, number>>;
 }
 
 /** What has grown more than it may. */

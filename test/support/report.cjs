@@ -5,8 +5,8 @@ process.on("SIGUSR2", () => {
   const handles = {};
   for (const kind of process.getActiveResourcesInfo())
     handles[kind] = (handles[kind] ?? 0) + 1;
-  const { rss, heapUsed, external } = process.memoryUsage();
+  const { rss, heapUsed, arrayBuffers } = process.memoryUsage();
   process.stderr.write(
-    `${JSON.stringify({ report: ++number, rss, heapUsed, external, handles })}\n`,
+    `${JSON.stringify({ report: ++number, rss, heapUsed, arrayBuffers, handles })}\n`,
   );
 });
