@@ -55,7 +55,6 @@ function main(): void {
   const forgetFiles = keepFiles(readingsOf(prepared), log);
   let leaving = false;
   const leave = (): void => {
-    if (leaving) return;
     leaving = true;
     forgetFiles();
     void relay.drain().then(() => {
@@ -63,7 +62,10 @@ function main(): void {
     });
   };
   process.on("SIGTERM", leave).on("SIGINT", leave);
-  leaveWithNpm(leave);
+  // Not a second time, which would end all at once.
+  leaveWithNpm(() => {
+    if (!leaving) leave();
+  });
 }
 
 interface Prepared {
