@@ -1,12 +1,22 @@
 // What the relay changes in a head that passes through: hop-by-hop fields go, Via and Forwarded come, all else stays as it was (RFC 9110 7.6).
 import { DIAL_FIELD, PING_FIELD } from "../protocol.ts";
-import { readList, type AnswerHead, type RequestHead } from "../wire/head.ts";
+import {
+  isToken,
+  readDirectives,
+  readList,
+  trimSpace,
+  type AnswerHead,
+  type RequestHead,
+} from "../wire/head.ts";
 import { cookiePrefix } from "./grants.ts";
 import type { NamedServer } from "./naming.ts";
 import { withoutCookie } from "./naming.ts";
 
 /** What only the relay itself says in a tunnel. */
 const OURS = new Set([DIAL_FIELD.toLowerCase(), PING_FIELD.toLowerCase()]);
+
+/** What Cache-Control says to shared caches: here that is the relay's to say. */
+const TO_SHARED_CACHES = new Set(["private", "public", "s-maxage"]);
 
 export interface HeadOptions {
   /** This relay's name in Via: unlike any other relay's, so that a loop is seen. */
@@ -108,6 +118,7 @@ export function answerHead(
   const { fields } = answer;
   const { varies = [], unshared = false } = extras;
   const vary: string[] = [];
+  const caching: string[] = [];
   let head = `HTTP/1.1 ${String(answer.status)} ${answer.reason}\r\n`;
   for (let i = 0; i < fields.length; i += 2) {
     const name = fields[i] ?? "";
@@ -138,15 +149,18 @@ export function answerHead(
         if (varies.length === 0) break;
         vary.push(value);
         continue;
+      case "cache-control":
+        if (!unshared) break;
+        caching.push(value);
+        continue;
       default:
         if (unshared && isForSharedCaches(lower)) continue;
     }
     head += `${name}: ${value}\r\n`;
   }
   head += `Via: 1.${String(answer.minor)} ${options.pseudonym}\r\n`;
-  if (varies.length > 0) head += `Vary: ${joinedVary(vary, varies)}\r\n`;
-  // Of several the strictest holds (RFC 9111 4.2.1), and for some readers the last one.
-  if (unshared) head += "Cache-Control: private\r\n";
+  if (varies.length > 0) head += `Vary: ${joinedVary(varies, vary)}\r\n`;
+  if (unshared) head += `Cache-Control: ${unsharedCaching(caching)}\r\n`;
   if (extras.cookie !== undefined) head += `Set-Cookie: ${extras.cookie}\r\n`;
   if (extras.lines !== undefined) head += extras.lines;
   if (answer.framing === "chunked" && extras.minor === 1)
@@ -172,12 +186,23 @@ function setsCookie(value: string, name: string): boolean {
   return key.trimEnd() === name || key.startsWith(cookiePrefix(name));
 }
 
-/** One field, for some caches read no more than one. `*` says it all. */
-function joinedVary(own: readonly string[], more: readonly string[]): string {
-  const known = readList(own.join());
-  if (known.includes("*")) return "*";
-  const missing = more.filter((name) => !known.includes(name.toLowerCase()));
-  return [...own, ...missing].join(", ");
+/** One field, for some caches read no more than one, and ours first, for others take what follows an open quote for a part of it. `*` says it all. */
+function joinedVary(ours: readonly string[], own: readonly string[]): string {
+  const known = ours.map((name) => name.toLowerCase());
+  const names = own.join().split(",").map(trimSpace).filter(isToken);
+  if (names.includes("*")) return "*";
+  const others = names.filter((name) => !known.includes(name.toLowerCase()));
+  return [...ours, ...others].join(", ");
+}
+
+/** One field with ours first, as in joinedVary(). What cannot be read may have been there to forbid. */
+function unsharedCaching(own: readonly string[]): string {
+  const directives = readDirectives(own.join(", "));
+  const others = (directives ?? ["no-store"]).filter((directive) => {
+    const [name = ""] = directive.split("=", 1);
+    return !TO_SHARED_CACHES.has(name.toLowerCase());
+  });
+  return ["private", ...others].join(", ");
 }
 
 /** Fields that a shared cache looks at before Cache-Control: of RFC 9213, and what came before it. */
@@ -185,6 +210,7 @@ export function isForSharedCaches(name: string): boolean {
   return (
     name.endsWith("-cache-control") ||
     name === "surrogate-control" ||
+    name === "edge-control" ||
     name === "x-accel-expires"
   );
 }

@@ -57,6 +57,11 @@ export interface AnswerHead extends Head {
 
 const END = Buffer.from("\r\n\r\n");
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+const DIRECTIVE =
+  /[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+|"(?:[^"\\]|\\.)*"))?/g;
+// An octet has one place in it, so that a value that is none is found out in linear time.
+const MEMBER = `[\\t ]*(?:${DIRECTIVE.source}[\\t ]*)?`;
+const DIRECTIVES = new RegExp(`^${MEMBER}(?:,${MEMBER})*$`);
 const REQUEST_LINE =
   /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21\x22\x24-\x7e\x80-\xff]+) HTTP\/(\d\.\d)$/;
 const STATUS_LINE = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: (.*))?$/;
@@ -199,6 +204,11 @@ export function readAnswerHead(
   };
 }
 
+/** Whether text is a token, as names of fields are (RFC 9110 5.6.2). */
+export function isToken(text: string): boolean {
+  return TOKEN.test(text);
+}
+
 /** Whether text is a host with or without a port, as Host has it (RFC 9110 7.2). */
 export function isHost(text: string): boolean {
   return HOST.test(text);
@@ -256,7 +266,7 @@ function readFields(text: string, from: number, limits = LIMITS): string[] {
       throw new Malformed("a field line has no colon");
     const name = text.slice(at, colon);
     // This also refuses obs-fold and white space before the colon (RFC 9112 5.1, 5.2).
-    if (!TOKEN.test(name)) throw new Malformed("a field name is not a token");
+    if (!isToken(name)) throw new Malformed("a field name is not a token");
     if (fields.length === 2 * limits.maxHeadFields)
       throw new Malformed("there are too many fields", 431);
     fields.push(name, trimSpace(text.slice(colon + 1, end)));
@@ -352,4 +362,9 @@ export function readList(value: string): string[] {
     .split(",")
     .map(trimSpace)
     .filter((member) => member !== "");
+}
+
+/** The directives of a Cache-Control as they stand there (RFC 9111 5.2), or undefined for what is no list of them. */
+export function readDirectives(value: string): string[] | undefined {
+  return DIRECTIVES.test(value) ? (value.match(DIRECTIVE) ?? []) : undefined;
 }

@@ -170,6 +170,38 @@ function meant(
   return kept;
 }
 
+/** What a cache reads first in a value, quotes and all, and whether a quote is open at its end. */
+function asCached(value: string): { members: string[]; open: boolean } {
+  const members = [""];
+  let open = false;
+  for (let i = 0; i < value.length; i++) {
+    const octet = value.charAt(i);
+    if (octet === "," && !open) {
+      members.push("");
+      continue;
+    }
+    members.push(`${members.pop() ?? ""}${octet}`);
+    if (octet === '"') open = !open;
+    else if (octet === "\\" && open)
+      members.push(`${members.pop() ?? ""}${value.charAt(++i)}`);
+  }
+  return { members: members.map((member) => member.trim()), open };
+}
+
+const toCaches = mutated(
+  fc
+    .array(
+      fc.constantFrom(
+        ...["public", "private", "max-age=600", "S-Maxage=60", "no-store"],
+        ...['private="x"', 'x="a, b"', 'x="', '"', 'x="\\"', "x=\\", '\\"'],
+        ...["*", "Cookie", "Accept", "", "a b"],
+      ),
+      { maxLength: 4 },
+    )
+    .map((members) => members.join(", ")),
+  2,
+).map((value) => value.replaceAll(/[^\t\x20-\x7e\x80-\xff]/g, "").trim());
+
 const IPS = [
   "1.2.3.4",
   "5.6.7.8:90",
@@ -362,6 +394,47 @@ export const names = [
           "upgrade",
         ]);
       expect(new Set(added).size).to.equal(added.length);
+    },
+  ),
+  target(
+    "shared caches are told that an answer is private and what it depends on, whatever a hidden server tells them, in whatever quotes",
+    fc.array(
+      fc.tuple(
+        fc.constantFrom("Vary", "vary", "Cache-Control", "cache-control"),
+        toCaches,
+      ),
+      { maxLength: 4 },
+    ),
+    (lines) => {
+      const text = lines.map((line) => `${line.join(": ")}\r\n`).join("");
+      const head = headOf(
+        `HTTP/1.1 200 OK\r\n${text}Content-Length: 0\r\n\r\n`,
+        (octets, end) => readAnswerHead(octets, end, "GET"),
+      );
+      if (head === undefined) throw new Error("it cannot be read");
+      const varies = ["Authorization", "Cookie"];
+      const written = answerHead(
+        head,
+        { minor: 1, persistent: true, varies, unshared: true },
+        OPTIONS,
+      );
+      const fields = writtenFields(written, "answer");
+      const [vary = "", ...otherVary] = valuesOf(fields, "vary");
+      const [caching = "", ...others] = valuesOf(fields, "cache-control");
+      expect([...otherVary, ...others]).to.deep.equal([]);
+      expect(vary).to.not.match(/[^\w!#$%&'*+.^`|~, -]/);
+      if (vary !== "*")
+        expect(vary.split(", ").slice(0, 2)).to.deep.equal(varies);
+      const { members, open } = asCached(caching);
+      expect(open).to.equal(false);
+      const [first, ...directives] = members;
+      expect(first).to.equal("private");
+      for (const directive of directives)
+        expect(directive).to.not.match(/^(?:private|public|s-maxage)(?:=|$)/i);
+      const own = asCached(valuesOf(head.fields, "cache-control").join(", "));
+      if (own.members.some((member) => /^no-store$/i.test(member)))
+        expect(directives.join().toLowerCase()).to.include("no-store");
+      if (own.open) expect(directives).to.deep.equal(["no-store"]);
     },
   ),
   target(

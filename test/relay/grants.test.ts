@@ -21,6 +21,7 @@ import {
   type TestRelay,
 } from "../support/relay.ts";
 import { startEcho } from "../support/tcp.ts";
+import { plain } from "../support/visits.ts";
 import { generateSync } from "otplib";
 
 type Fields = Readonly<Record<string, string>>;
@@ -209,6 +210,28 @@ describe("a private hidden server", () => {
       `CONNECT uuid:pi?response=${code} HTTP/1.1\r\nRendezvous-Private: ?0\r\n\r\n`,
     );
     await hidden.take("HTTP/1.1 200 OK\r\n\r\n");
+  });
+
+  it("cannot have its answers given to others by what it tells caches", async () => {
+    const relay = await startRelay();
+    const code = generateSync({ secret: relay.issue("pi").secret });
+    const hidden = await connectRaw(relay.port);
+    hidden.write(
+      `CONNECT uuid:pi?response=${code} HTTP/1.1\r\nRendezvous-Private: ?1\r\n\r\n`,
+    );
+    await hidden.take("\r\n\r\n");
+    await relay.until(() => relay.counts().idle === 1);
+    const visitor = await connectRaw(relay.port);
+    visitor.write(
+      `GET /?rendezvous=pi HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${grantFor(relay, "pi")}\r\n\r\n`,
+    );
+    await hidden.take("\r\n\r\n");
+    hidden.write(
+      'HTTP/1.1 200 OK\r\nVary: x"\r\nCache-Control: public, x="\r\nEdge-Control: cache-maxage=60\r\nContent-Length: 0\r\n\r\n',
+    );
+    expect(plain(await visitor.take("\r\n\r\n"))).to.equal(
+      'HTTP/1.1 200 OK\r\nVary: x"\r\nContent-Length: 0\r\nVia: 1.1 RELAY\r\nCache-Control: private, no-store\r\n\r\n',
+    );
   });
 
   it("is private as long as one of its tunnels is, and no longer", async () => {

@@ -209,16 +209,18 @@ describe("an answer at an address that names nobody", () => {
         const sent = get("/cache.js", name).replace("GET", method);
         const head = await fieldsOf(sent, `ETag: "1"\r\n${PUBLIC}`, { status });
         expect(head).to.equal(
-          `HTTP/1.1 ${status}\r\nETag: "1"\r\n${PUBLIC}Content-Length: 0\r\nVia: 1.1 RELAY\r\nVary: Authorization, Cookie\r\nCache-Control: private\r\n\r\n`,
+          `HTTP/1.1 ${status}\r\nETag: "1"\r\nContent-Length: 0\r\nVia: 1.1 RELAY\r\nVary: Authorization, Cookie\r\nCache-Control: private, max-age=3600\r\n\r\n`,
         );
       });
     }
   }
 
   for (const [own, vary] of [
-    ["Vary: Accept-Encoding\r\n", "Accept-Encoding, Authorization, Cookie"],
-    ["Vary: cookie\r\nvary: A, b\r\n", "cookie, A, b, Authorization"],
+    ["Vary: Accept-Encoding\r\n", "Authorization, Cookie, Accept-Encoding"],
+    ["Vary: cookie\r\nvary: A, b\r\n", "Authorization, Cookie, A, b"],
     ["Vary: A, *\r\n", "*"],
+    ["Vary: x, *\r\nVary: y\r\n", "*"],
+    ["Vary:\r\n", "Authorization, Cookie"],
   ] as const) {
     it(`joins its own ${JSON.stringify(own)} to one field`, async () => {
       const head = await fieldsOf(get("/", COOKIE), own);
@@ -226,10 +228,49 @@ describe("an answer at an address that names nobody", () => {
     });
   }
 
+  for (const [own, vary, caching] of [
+    ['Vary: x"\r\n', "", ""],
+    ['Vary: A, "\r\nVary: B\r\n', ", A, B", ""],
+    ['Vary: "*", A b, C\x80, D\r\n', ", D", ""],
+    ['Cache-Control: max-age=600, x="\r\n', "", ", no-store"],
+    ['Cache-Control: x="\\"\r\n', "", ", no-store"],
+    ['Cache-Control: x="\\\r\n', "", ", no-store"],
+    ['Cache-Control: x="\r\nVary: x"\r\n', "", ", no-store"],
+    ['Cache-Control: a="\r\nCache-Control: b"\r\n', "", ', a=", b"'],
+    ["Cache-Control: no-cache; no-store\r\n", "", ", no-store"],
+    ["Cache-Control: max-age=\r\n", "", ", no-store"],
+  ] as const) {
+    it(`does not lose what caches are told in ${JSON.stringify(own)}`, async () => {
+      const head = await fieldsOf(get("/", COOKIE), own);
+      expect(head).to.equal(
+        `HTTP/1.1 200 OK\r\nContent-Length: 0\r\nVia: 1.1 RELAY\r\nVary: Authorization, Cookie${vary}\r\nCache-Control: private${caching}\r\n\r\n`,
+      );
+    });
+  }
+
+  for (const [own, caching] of [
+    ["PUBLIC , S-Maxage=60,max-age=5", "private, max-age=5"],
+    ['private="set-cookie", no-cache', "private, no-cache"],
+    [
+      'x="\\", y", no-store,, \tz="\x80",',
+      'private, x="\\", y", no-store, z="\x80"',
+    ],
+    ["no-cache\r\ncache-control: no-store", "private, no-cache, no-store"],
+    ["", "private"],
+  ] as const) {
+    it(`has its own Cache-Control, ${JSON.stringify(own)}, but for what is said to shared caches`, async () => {
+      const line = `Cache-Control: ${own}\r\n`;
+      const head = await fieldsOf(get("/", COOKIE), line);
+      expect(head.match(/^Cache-Control: .*$/gim)).to.deep.equal([
+        `Cache-Control: ${caching}`,
+      ]);
+    });
+  }
+
   it("tells shared caches nothing behind the back of Cache-Control", async () => {
     const head = await fieldsOf(
       get("/", COOKIE),
-      "CDN-Cache-Control: public\r\nExample-cache-control: max-age=60\r\nSurrogate-Control: max-age=60\r\nX-Accel-Expires: 60\r\nX-Accel-Buffering: no\r\n",
+      "CDN-Cache-Control: public\r\nExample-cache-control: max-age=60\r\nSurrogate-Control: max-age=60\r\nEdge-Control: cache-maxage=60\r\nX-Accel-Expires: 60\r\nX-Accel-Buffering: no\r\n",
     );
     expect(head).to.equal(
       "HTTP/1.1 200 OK\r\nX-Accel-Buffering: no\r\nContent-Length: 0\r\nVia: 1.1 RELAY\r\nVary: Authorization, Cookie\r\nCache-Control: private\r\n\r\n",
