@@ -134,11 +134,16 @@ export function encodeSecret(key: Uint8Array): string {
  */
 export function decodeSecret(secret: string): Uint8Array {
   const text = secret.replaceAll(/[\s=]/g, "").toUpperCase();
-  if (!/^[A-Z2-7]{16,}$/.test(text))
-    throw new RangeError(
-      "The secret is not base32 text as `rendezvous issue` prints it.",
-    );
-  return base32.decode(text);
+  if (/^[A-Z2-7]{16,}$/.test(text)) {
+    try {
+      return base32.decode(text);
+    } catch {
+      // Bits are left over: a character is missing, or was mistyped.
+    }
+  }
+  throw new RangeError(
+    "The secret is not base32 text as `rendezvous issue` prints it. Copy all of it.",
+  );
 }
 
 /** Makes a one-time token that parks one tunnel: a JWT (RFC 7519), HS256. */

@@ -395,6 +395,27 @@ describe("the secret of an id", () => {
     for (const text of ["", "short", `${secret}1`, secret.replace(/./, "!")])
       expect(() => decodeSecret(text)).to.throw(RangeError, "base32");
   });
+
+  it("that was cut or mistyped is refused in a sentence, and in no other way", () => {
+    const secret = encodeSecret(KEY);
+    const cuts = [...secret.slice(16)].map((_, i) => secret.slice(0, 16 + i));
+    const lastCharacters = [..."ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"];
+    const slips = lastCharacters.map((last) => `${secret.slice(0, -1)}${last}`);
+    let refused = 0;
+    for (const text of [...cuts, ...slips]) {
+      try {
+        decodeSecret(text);
+      } catch (error) {
+        expect(error, text)
+          .to.be.instanceOf(RangeError)
+          .with.property("message")
+          .that.matches(/^The secret is not base32 text/);
+        refused++;
+      }
+    }
+    // Some are whole octets: only the relay knows that they are wrong.
+    expect(refused).to.be.above(slips.length / 2);
+  });
 });
 
 describe("an id", () => {
