@@ -142,7 +142,7 @@ export function decodeSecret(secret: string): Uint8Array {
     }
   }
   throw new RangeError(
-    "The secret is not base32 text as `rendezvous issue` prints it. Copy all of it.",
+    "The secret is not base32 text as `npx rendezvous issue` prints it. Copy all of it.",
   );
 }
 

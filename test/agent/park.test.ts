@@ -37,6 +37,10 @@ describe("park()", () => {
     expect(() =>
       parkAnything(() => undefined, { relay: "http://%zz:x@relay" }),
     ).to.throw(RangeError);
+    const cut = relay.issue("pi").secret.slice(0, -1);
+    expect(() =>
+      parkAnything(() => undefined, { ...options, secret: cut }),
+    ).to.throw(RangeError, /^The secret is not base32 text/);
   });
 
   it("says that the environment names a proxy it cannot speak to, and lives on", async () => {

@@ -8,10 +8,16 @@ import {
   NO_PROXIES,
   curl,
   expectNoCrash,
+  issueFor,
   parkProgram,
   startRelayHere,
 } from "../support/parked.ts";
-import { needs, startRendezvous, type Program } from "../support/programs.ts";
+import {
+  needs,
+  scratchFile,
+  startRendezvous,
+  type Program,
+} from "../support/programs.ts";
 import { startRelay, until, type TestRelay } from "../support/relay.ts";
 import { startTcp } from "../support/tcp.ts";
 
@@ -235,6 +241,27 @@ describe("an agent that may open fewer tunnels than it keeps", () => {
     await agent.prints(/pi is not parked: the relay has gone/);
     expectNoCrash(agent);
   });
+});
+
+describe("a secret that was cut", () => {
+  for (const command of ["park", "share", "doctor"]) {
+    it(`is wrong usage of ${command}, from the URL and from a file`, async () => {
+      const { secret } = issueFor("pi", 1);
+      const cut = secret.slice(0, -1);
+      const file = scratchFile(cut);
+      const rest = command === "park" ? ["8080"] : [];
+      for (const args of [
+        [`http://pi:${cut}@127.0.0.1:1`, ...rest],
+        ["http://pi@127.0.0.1:1", ...rest, "--secret-file", file],
+      ]) {
+        const program = startRendezvous([command, ...args], NO_PROXIES);
+        expect(await program.exited).to.equal(2);
+        expect(program.output).to.equal(
+          "The secret is not base32 text as `npx rendezvous issue` prints it. Copy all of it.\n",
+        );
+      }
+    });
+  }
 });
 
 describe("an agent that is refused", () => {
