@@ -1,9 +1,18 @@
-// What `rendezvous help` and `--help` print.
+// What `rendezvous help`, `--help` and the relay's `--help` print.
+import { DEFAULT_PORT } from "../config.ts";
 
 /** The text on a topic; the overview where there is none. */
 export function help(topic = ""): string {
   return (Object.hasOwn(HELP, topic) ? HELP[topic] : HELP[""]) ?? "";
 }
+
+/** The same for the relay, which has no flags of its own. */
+export const RELAY_HELP = `npm start: the relay
+
+    PORT=8080 RELAY_SECRET=... npm start
+
+Settings are environment variables, or lines of a file .env here. .env.example has all of them, with their defaults.
+It listens on PORT (${String(DEFAULT_PORT)}). README.md says how to deploy it, to issue ids and to park.`;
 
 const HELP: Readonly<Record<string, string>> = {
   "": `rendezvous: reach a server behind NAT through a relay

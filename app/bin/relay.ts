@@ -10,6 +10,7 @@ import { SettingsError, type Certificate } from "../relay/options.ts";
 import { createRelay, type Relay } from "../relay/relay.ts";
 import { certificateReading, readCertificate } from "./certificate.ts";
 import { keepFiles, type Reading } from "./files.ts";
+import { RELAY_HELP } from "./help.ts";
 import { leaveWithNpm } from "./npm.ts";
 import { withinFiles } from "./openfiles.ts";
 import { revokedReading } from "./revoked.ts";
@@ -17,7 +18,28 @@ import { revokedReading } from "./revoked.ts";
 /** Connections that may wait to be accepted; the kernel cuts it to its own limit. */
 const BACKLOG = 4096;
 
+/** As for `rendezvous`: wrong usage. */
+const USAGE_EXIT = 2;
+
 function main(): void {
+  const [argument] = process.argv.slice(2);
+  if (argument === undefined) serve();
+  else answer(argument);
+}
+
+/** A flag that went unheard would start a relay that is not the one meant. */
+function answer(argument: string): void {
+  if (argument === "--help" || argument === "-h") {
+    console.log(RELAY_HELP);
+    return;
+  }
+  console.error(
+    `The relay takes no arguments. Its settings are environment variables: for another port set PORT. .env.example has all of them.`,
+  );
+  process.exitCode = USAGE_EXIT;
+}
+
+function serve(): void {
   if (existsSync(".env")) process.loadEnvFile();
   const prepared = prepare();
   if (prepared === undefined) return;

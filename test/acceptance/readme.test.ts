@@ -56,6 +56,37 @@ async function rendezvous(
   });
 }
 
+describe("a relay with arguments", () => {
+  async function relayWith(
+    ...args: readonly string[]
+  ): Promise<{ code: number | null; output: string }> {
+    const program = join(PROJECT, "dist/bin/relay.js");
+    return run(process.execPath, [program, ...args], {
+      cwd: scratch(),
+      env: { ...BARE, PORT: "0" },
+    });
+  }
+
+  it("says where its settings are, and starts no relay", async () => {
+    for (const flag of ["--help", "-h"]) {
+      const { code, output } = await relayWith(flag);
+      expect(code, output).to.equal(0);
+      expect(output)
+        .to.include("Settings are environment variables")
+        .and.include("PORT (5000)")
+        .and.not.include("listening");
+    }
+  });
+
+  it("says by what it is told a port instead", async () => {
+    const { code, output } = await relayWith("--port", "9999");
+    expect(code).to.equal(2);
+    expect(output).to.equal(
+      "The relay takes no arguments. Its settings are environment variables: for another port set PORT. .env.example has all of them.\n",
+    );
+  });
+});
+
 describe("a relay without settings", () => {
   /** The commands that it prints, for a service on this port. */
   async function printed(service: number) {
