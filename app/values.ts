@@ -52,6 +52,8 @@ export interface VisitPlace {
   readonly visit: URL;
   readonly id: string;
   readonly password: string;
+  /** The host's first label is all that names the id, and it could be the relay's own. */
+  readonly isByHost: boolean;
 }
 
 /** The URL that `issue` prints for visitors, with a path of their own; or the one that parks. */
@@ -71,21 +73,30 @@ export function readVisit(
   const password = decode(visit.password);
   visit.username = visit.password = visit.hash = "";
   visit.searchParams.delete(GRANT_PARAMETER);
-  const named = visit.searchParams.get(parameter)?.toLowerCase();
+  const named = visit.searchParams.getAll(parameter);
+  const [asked, other] = new Set([
+    ...named.map((name) => name.toLowerCase()),
+    ...(owner === "" ? [] : [owner]),
+  ]);
+  if (asked !== undefined && other !== undefined) {
+    problems.push(
+      `The URL names two ids, ${shown(asked)} and ${shown(other)}. Name one.`,
+    );
+    return undefined;
+  }
   // In upper case it could be another way of naming: `T` asks for a login.
-  const asked = named ?? owner;
-  if (asked !== "" && visit.searchParams.get(parameter) !== asked)
+  if (asked !== undefined && named[0] !== asked)
     visit.searchParams.set(parameter, asked);
   // Below BASE_DOMAIN the first label is the id.
   const label = /^([^.]+)\.[^.]*[a-z]/i.exec(visit.hostname)?.[1];
-  const id = named ?? (owner === "" ? label : owner);
+  const id = asked ?? label;
   if (id === undefined || !isId(id)) {
     problems.push(
       `The URL must name the id, like https://relay.example.com/?${parameter}=ID or https://ID.example.com, got ${shown(value)}.`,
     );
     return undefined;
   }
-  return { visit, id, password };
+  return { visit, id, password, isByHost: asked === undefined };
 }
 
 /** A link with a grant, as `share` prints it: the relay that it leads to, and the grant. Undefined for any other text. */

@@ -7,7 +7,7 @@ import { complain, say, sayJson } from "./print.ts";
 import type { ShareCommand } from "../command/share.ts";
 
 export function runShare(command: ShareCommand): void {
-  const { visit, id, secret, limits, json } = command;
+  const { visit, id, query, secret, limits, json } = command;
   const { token, grant } = makeGrant(id, secret, limits);
   const mark = visit.search === "" ? "?" : "&";
   const link = `${visit.href}${mark}${GRANT_PARAMETER}=${token}`;
@@ -22,6 +22,10 @@ export function runShare(command: ShareCommand): void {
   say(
     `${sentenceOf(grant)} It cannot be taken back alone: the relay's owner ends all links of ${id}, and its secret, by REVOKED_FILE.`,
   );
+  if (query !== undefined)
+    say(
+      `The host name ${visit.hostname} names ${id}. If that host is the relay itself, add what names the id, ${query}, to the URL.`,
+    );
   for (const line of usageOf(link, token, visit, grant)) say(line);
   if (command.qr || process.stdout.isTTY) void showCode(link);
 }

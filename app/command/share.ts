@@ -1,5 +1,6 @@
 // The command line of `rendezvous share`: a link, the secret of its id, and what the link allows.
 import { isBelow, type GrantLimits } from "../grant.ts";
+import { DEFAULT_PARAMETER } from "../protocol.ts";
 import { SettingsError } from "../relay/options.ts";
 import {
   decode,
@@ -14,6 +15,7 @@ import {
   readVisit,
   shown,
   type Environment,
+  type VisitPlace,
 } from "../values.ts";
 import { parse, text, type HelpCommand } from "./flags.ts";
 
@@ -22,6 +24,8 @@ export interface ShareCommand {
   /** Where visitors come in, without a grant. */
   readonly visit: URL;
   readonly id: string;
+  /** Where only the host names the id: the query to add if that host is the relay itself. */
+  readonly query: string | undefined;
   readonly secret: string;
   readonly limits: GrantLimits;
   /** Print the QR code also where nobody looks at a terminal. */
@@ -53,20 +57,26 @@ export function readShare(
   const [named, ...more] = positionals;
   if (named === undefined || more.length > 0)
     problems.push(
-      "Name the URL that visitors use, as `rendezvous issue` prints it: `rendezvous share 'https://relay.example.com/?rendezvous=ID'`.",
+      "Name the URL that visitors use, as `npx rendezvous issue` prints it: `npx rendezvous share 'https://relay.example.com/?rendezvous=ID'`.",
     );
+  const parameter =
+    nonEmpty(environment["RENDEZVOUS_PARAMETER"]) ?? DEFAULT_PARAMETER;
+  const query = `?${parameter}=ID`;
   const place =
-    named === undefined
-      ? undefined
-      : readVisit(
-          named,
-          nonEmpty(environment["RENDEZVOUS_PARAMETER"]),
-          problems,
-        );
+    named === undefined ? undefined : readVisit(named, parameter, problems);
+  if (place !== undefined) checkHost(place, environment, problems);
   const secret =
     place === undefined
       ? undefined
-      : readSecretOf(place, text(values["secret-file"]), environment, problems);
+      : readSecretOf(
+          place,
+          text(values["secret-file"]),
+          environment,
+          place.isByHost
+            ? ` The URL's host names it; add ${query} if that host is the relay itself.`
+            : "",
+          problems,
+        );
   const path = text(values["path"]);
   const limits: GrantLimits = {
     path: path === undefined ? undefined : readPath(path, problems),
@@ -88,6 +98,7 @@ export function readShare(
     command: "share",
     visit,
     id: place.id,
+    query: place.isByHost ? query : undefined,
     secret,
     limits,
     qr: values["qr"] === true,
@@ -95,11 +106,34 @@ export function readShare(
   };
 }
 
-/** The secret of the id of a link, from where park takes it. */
+/** Where a host is known to be below the relay's, its label names an id too: the relay refuses two that differ. */
+function checkHost(
+  { visit, id }: VisitPlace,
+  environment: Environment,
+  problems: string[],
+): void {
+  const variable = environment["RENDEZVOUS_URL"] ?? "";
+  const domains = [
+    environment["BASE_DOMAIN"]?.toLowerCase() ?? "",
+    URL.canParse(variable) ? new URL(variable).hostname : "",
+  ];
+  for (const domain of domains) {
+    if (domain === "" || !visit.hostname.endsWith(`.${domain}`)) continue;
+    const label = visit.hostname.slice(0, -domain.length - 1);
+    if (label === id) continue;
+    problems.push(
+      `The URL names two ids, ${shown(id)} and by its host ${shown(label)}. Name one.`,
+    );
+    return;
+  }
+}
+
+/** The secret of the id of a link, from where park takes it. `unsure` is said where the id may not be the one that was meant. */
 function readSecretOf(
-  { id, password }: { readonly id: string; readonly password: string },
+  { id, password }: VisitPlace,
   givenFile: string | undefined,
   environment: Environment,
+  unsure: string,
   problems: string[],
 ): string | undefined {
   const file = givenFile ?? nonEmpty(environment["RENDEZVOUS_SECRET_FILE"]);
@@ -113,12 +147,12 @@ function readSecretOf(
   const owner = decode(parked?.username ?? "").toLowerCase();
   if (owner !== "" && owner !== id)
     problems.push(
-      `RENDEZVOUS_URL has the secret of ${shown(owner)}, and the link is for ${shown(id)}.`,
+      `RENDEZVOUS_URL has the secret of ${shown(owner)}, and the link is for ${shown(id)}.${unsure}`,
     );
   const secret = decode(parked?.password ?? "");
   if (secret === "" && (variable === undefined || parked !== undefined))
     problems.push(
-      `The secret of ${shown(id)} is missing. Name a file with --secret-file, or set RENDEZVOUS_URL as for \`rendezvous park\`.`,
+      `The secret of ${shown(id)} is missing. Name a file with --secret-file, or set RENDEZVOUS_URL as for \`npx rendezvous park\`.${unsure}`,
     );
   return secret;
 }

@@ -141,6 +141,18 @@ describe("rendezvous share", () => {
     expect(terminal.output).to.match(/[\u2580\u2584\u2588]/);
   });
 
+  it("says that the host has named the id, and what to add where that is the relay", async () => {
+    const { secret } = issueFor("relay", 5000);
+    const program = startRendezvous([
+      ...["share", "https://relay.example.com/"],
+      ...["--secret-file", scratchFile(secret)],
+    ]);
+    expect(await program.exited).to.equal(0);
+    expect(program.output).to.include(
+      "\nThe host name relay.example.com names relay. If that host is the relay itself, add what names the id, ?rendezvous=ID, to the URL.\n",
+    );
+  });
+
   it("takes the secret from a file, and says in a sentence what is wrong", async () => {
     const { secret, visit } = issueFor("pi", 5000);
     const file = scratchFile(secret);

@@ -309,6 +309,7 @@ describe("the command line", () => {
       command: "share",
       visit: new URL("https://x/my%20photos/?rendezvous=pi"),
       id: "pi",
+      query: undefined,
       secret: "SECRET",
       limits: {
         path: "/my%20photos/",
@@ -343,6 +344,58 @@ describe("the command line", () => {
         visit: new URL(visit === "" ? "https://x/?to=pi" : visit),
       });
     }
+  });
+
+  it("shares no URL that names two ids, by its query, its login or its host", () => {
+    const inFile = { RENDEZVOUS_SECRET_FILE: scratchFile("SECRET\n") };
+    const twice = 'The URL names two ids, "priv" and "pi". Name one.';
+    const byHost =
+      'The URL names two ids, "pi" and by its host "priv". Name one.';
+    const given: readonly [string, Record<string, string>, string][] = [
+      ["https://x/?rendezvous=priv&rendezvous=pi", {}, twice],
+      ["https://pi:HUNTER2@x/?rendezvous=priv", {}, twice],
+      [
+        "https://priv.x.example/?rendezvous=pi",
+        { RENDEZVOUS_URL: "https://pi:HUNTER2@x.example" },
+        byHost,
+      ],
+      [
+        "https://priv.x.example/?rendezvous=pi",
+        { ...inFile, BASE_DOMAIN: "X.example" },
+        byHost,
+      ],
+    ];
+    for (const [url, more, problem] of given)
+      expect(
+        problemsOf(() => readCommand(["share", url], { ...inFile, ...more })),
+        url,
+      ).to.deep.equal([problem]);
+    // One name, said twice.
+    for (const url of [
+      "https://x/?rendezvous=pi&rendezvous=PI",
+      "https://pi@x/?rendezvous=Pi",
+      "https://pi.x.example/?rendezvous=pi",
+      "https://relay.example.com/?rendezvous=pi",
+    ])
+      expect(
+        readCommand(["share", url], { ...inFile, BASE_DOMAIN: "x.example" }),
+        url,
+      ).to.include({ id: "pi", query: undefined });
+  });
+
+  it("says what to add where a host names the id that could be the relay's own", () => {
+    const url = "https://relay.example.com/";
+    const inFile = { RENDEZVOUS_SECRET_FILE: scratchFile("SECRET\n") };
+    expect(readCommand(["share", url], inFile)).to.include({
+      id: "relay",
+      query: "?rendezvous=ID",
+    });
+    for (const environment of [{}, { RENDEZVOUS_URL: URL_WITH_SECRET }])
+      expect(
+        problemsOf(() => readCommand(["share", url], environment)).join(),
+      ).to.match(
+        / The URL's host names it; add \?rendezvous=ID if that host is the relay itself\.$/,
+      );
   });
 
   for (const [span, seconds] of [
