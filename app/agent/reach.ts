@@ -1,6 +1,7 @@
 // How the agent reaches its relay: one attempt to park a tunnel there, by one way.
 //   agent -> (proxy) -> (router) -> CONNECT, Upgrade: ptth, or a WebSocket -> relay
 import type { Duplex } from "node:stream";
+import { BAD_TOKEN, plainly } from "../cures.ts";
 import {
   AGENT_FIELD,
   ALPN_FIELD,
@@ -158,9 +159,14 @@ function paused(stream: Duplex): Link {
 }
 
 function sentenceOf({ message, refusal }: HandoverError): string {
-  if (refusal === undefined) return message;
-  const { status, byProxy, code, detail } = refusal;
+  if (refusal === undefined) return plainly(message);
+  const { status, byProxy, code } = refusal;
   const who = byProxy || code === undefined ? refusal.who : "the relay";
+  // The relay's own words are for whoever makes tokens by hand.
+  const detail =
+    code === "bad_token"
+      ? `${BAD_TOKEN}; ask the relay's owner for the secret that holds now`
+      : refusal.detail;
   return `${who} refused (${String(status)})${detail === undefined ? "" : `: ${detail}`}`;
 }
 

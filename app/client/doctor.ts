@@ -1,6 +1,7 @@
 // Looks at everything that stands between here and a relay: what gets through, and what agent and dial will use.
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
+import { plainly } from "../cures.ts";
 import { DIAL_WAYS, WAYS, type Way } from "../protocol.ts";
 import { readProblem } from "../wire/refusal.ts";
 import {
@@ -252,9 +253,7 @@ function explain(error: unknown): string {
   const words = textOf(error);
   if (/SELF_SIGNED|UNABLE_TO_(GET|VERIFY)/.test(code))
     return `${words}; --ca FILE trusts a certificate of your own`;
-  if (/wrong version number|packet length too long/.test(words))
-    return "it speaks no TLS; begin the URL with http://";
-  return words;
+  return plainly(words);
 }
 
 type Trials = ReadonlyMap<Way, Trial>;

@@ -1,4 +1,5 @@
 // One way tried: whether it is granted, and whether octets then go there and back. Each step has a deadline.
+import { BAD_TOKEN } from "../cures.ts";
 import { HandoverError, type Refusal } from "../wire/refusal.ts";
 
 /** In milliseconds. */
@@ -89,7 +90,7 @@ function failed(error: unknown): Trial {
 /** What a relay's refusal means here, where its own words are for somebody else. */
 const MEANINGS: Readonly<Record<string, string>> = {
   upgrade_wanted: "the Upgrade was lost on the way",
-  bad_token: "the secret is wrong, or the clocks are apart",
+  bad_token: BAD_TOKEN,
 };
 
 /** What came back, and from whom: `405 Not Allowed, nginx`. */

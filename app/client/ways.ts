@@ -1,4 +1,5 @@
 // The three ways through a relay to a port of a hidden server. One attempt each; which one to take is for others to say.
+import { plainly } from "../cures.ts";
 import {
   CONNECT_TCP,
   HEARTBEAT_FIELD,
@@ -81,13 +82,13 @@ export async function goBy(
   } catch (error) {
     if (!(error instanceof HandoverError)) throw error;
     const { message, refusal } = error;
-    throw new DialError(
-      refusal === undefined || refusal.code !== undefined
-        ? message
-        : `${message}, and does not look like a rendezvous relay`,
-      refusal,
-      error,
-    );
+    const words =
+      refusal === undefined
+        ? plainly(message)
+        : refusal.code === undefined
+          ? `${message}, and does not look like a rendezvous relay`
+          : message;
+    throw new DialError(words, refusal, error);
   }
 }
 

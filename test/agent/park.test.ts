@@ -1,7 +1,9 @@
 import { expect } from "chai";
+import { once } from "node:events";
 import { createServer as createSecureServer } from "node:https";
 import { park } from "../../app/agent/agent.ts";
 import { createWatch } from "../../app/agent/watch.ts";
+import { WAYS } from "../../app/protocol.ts";
 import { afterThisTest } from "../support/cleanup.ts";
 import { startRelay } from "../support/relay.ts";
 
@@ -63,6 +65,22 @@ describe("park()", () => {
       await agent.close();
     }
   });
+});
+
+describe("an agent of a relay without TLS that is asked by https", () => {
+  for (const via of [undefined, ...WAYS]) {
+    it(`says what to write instead, by ${via ?? "all ways"}`, async () => {
+      const { port, issue } = await startRelay();
+      const { secret } = issue("pi");
+      const relay = `https://127.0.0.1:${port}`;
+      const agent = park(8080, { relay, id: "pi", secret, via });
+      afterThisTest(() => agent.close());
+      const [reason] = await once(agent, "trouble");
+      expect(reason).to.equal(
+        `127.0.0.1:${port} cannot be reached: it speaks no TLS; begin the URL with http://`,
+      );
+    });
+  }
 });
 
 describe("a watch", () => {

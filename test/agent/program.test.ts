@@ -276,7 +276,7 @@ describe("an agent that is refused", () => {
       /pi is not parked: .+Trying again in ([\d.]+) s\./,
     );
     expect(line).to.include("401");
-    expect(line).to.include("The token is wrong");
+    expect(line).to.include("the secret is wrong, or the clocks are apart");
     expect(Number(seconds)).to.be.within(15, 30);
     expect(agent.output).not.to.include(secret);
     expectNoCrash(agent);

@@ -251,6 +251,17 @@ describe("a client's search for a way", () => {
     }
   });
 
+  for (const via of [undefined, ...WAYS]) {
+    it(`tells what to write where there is no TLS, by ${via ?? "all ways"}`, async () => {
+      const { relay } = await offerService(echo);
+      const url = `https://127.0.0.1:${relay.port}`;
+      const to = { relay: url, id: "pi", port: 7, via };
+      expect((await failure(dial(to))).message).to.equal(
+        `127.0.0.1:${relay.port} cannot be reached: it speaks no TLS; begin the URL with http://`,
+      );
+    });
+  }
+
   it("tells that nobody is there", async () => {
     const gone: Server = createServer().listen(0, "127.0.0.1");
     await until(() => gone.listening);

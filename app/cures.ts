@@ -1,0 +1,12 @@
+// What agent, dial and doctor say alike of trouble that is known, and what helps against it.
+
+/** What the relay's refusal of a token means to whoever has sent it. */
+export const BAD_TOKEN = "the secret is wrong, or the clocks are apart";
+
+/** The words of an error, with those of OpenSSL for a port without TLS put plainly. */
+export function plainly(words: string): string {
+  return words.replace(
+    /^(.*cannot be reached: )?.*(?:wrong version number|packet length too long).*/s,
+    "$1it speaks no TLS; begin the URL with http://",
+  );
+}
