@@ -145,7 +145,7 @@ const FAILURES = {
   },
   no_web_server: {
     status: 403,
-    text: "The hidden server has no web server here, only TCP services. Reach one with `rendezvous dial`, or by CONNECT to ID:PORT.",
+    text: "The hidden server has no web server here, only TCP services. Reach one with `npx rendezvous dial`, or by CONNECT to ID:PORT.",
     permanent: true,
     proxyStatus: "http_request_denied",
   },

@@ -20,6 +20,12 @@ const CUT_EXIT = 1;
 const REFUSED_EXIT = 3;
 const UNREACHABLE_EXIT = 4;
 
+/** A private server was asked for without a grant. */
+const GRANT_CODES: ReadonlySet<string | undefined> = new Set([
+  "grant_wanted",
+  "missing_grant",
+]);
+
 export function runDial(command: DialCommand): void {
   leaveWithNpm(() => process.kill(process.pid, "SIGTERM"));
   if (command.listen === undefined) void runOnce(command);
@@ -111,23 +117,26 @@ function tell({ id, port }: DialCommand, { way, tried }: Led): void {
 }
 
 /** Says what stood in the way, and gives the exit code for it. */
-function report({ id, port, relay }: DialCommand, error: unknown): number {
+function report(
+  { id, port, relay, grant }: DialCommand,
+  error: unknown,
+): number {
   if (!(error instanceof DialError)) throw error;
   const code = error.code === undefined ? "" : ` (${error.code})`;
   complain(
     `${id}:${String(port)} cannot be reached: ${error.message.replace(/\.$/, "")}${code}.`,
   );
-  if (error.code?.includes("grant") === true)
+  if (grant === undefined && GRANT_CODES.has(error.code))
     complain(
-      "RENDEZVOUS_GRANT takes the link that its owner makes with `rendezvous share`.",
+      "RENDEZVOUS_GRANT takes the link that its owner makes with `npx rendezvous share`.",
     );
   const { origin } = relayOf(relay, id);
   if (error.code !== undefined && origin !== relay.origin)
     complain(
-      `${relay.host} is ${id} itself. Name the relay: \`rendezvous dial ${origin} ${id} ${String(port)}\`.`,
+      `${relay.host} is ${id} itself. Name the relay: \`npx rendezvous dial ${origin} ${id} ${String(port)}\`.`,
     );
   // The relay's own word needs no more.
   if (error.code === undefined)
-    complain(`\`rendezvous doctor ${relay.origin}\` tells more.`);
+    complain(`\`npx rendezvous doctor ${relay.origin}\` tells more.`);
   return error.status === undefined ? UNREACHABLE_EXIT : REFUSED_EXIT;
 }

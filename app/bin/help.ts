@@ -23,7 +23,7 @@ const HELP: Readonly<Record<string, string>> = {
     rendezvous dial https://relay.example.com ID 22              stdin and stdout to port 22 of ID, for ssh and scripts
     rendezvous doctor https://relay.example.com                  what gets through to the relay
 
-\`rendezvous help issue\`, \`help park\`, \`help share\`, \`help dial\` and \`help doctor\` say more.`,
+\`npx rendezvous help issue\`, \`help park\`, \`help share\`, \`help dial\` and \`help doctor\` say more.`,
 
   issue: `rendezvous issue ID [--relay URL] [--json]
 
@@ -55,7 +55,7 @@ Serves a local HTTP service through the relay until it is stopped. SERVICE is a 
     --verbose            a line for each request
 
 HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured: a proxy that lets CONNECT through is enough.
-\`rendezvous doctor\` tells what gets through to a relay.`,
+\`npx rendezvous doctor\` tells what gets through to a relay.`,
 
   share: `rendezvous share URL [options]
 

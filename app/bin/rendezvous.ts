@@ -145,7 +145,8 @@ function runPark(command: ParkCommand): void {
       `${id} is not parked: ${reason.replace(/\.$/, "")}. Trying again in ${seconds.toFixed(1)} s.`,
     );
     // Once is enough; it goes on by itself.
-    if (!hinted) complain(`\`rendezvous doctor ${relay.origin}\` tells more.`);
+    if (!hinted)
+      complain(`\`npx rendezvous doctor ${relay.origin}\` tells more.`);
     hinted = true;
   });
   let leaving = false;

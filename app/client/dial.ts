@@ -189,7 +189,7 @@ function checkOptions(options: unknown): Checked {
     );
   if (grant !== undefined && typeof grant !== "string")
     throw new RangeError(
-      "grant must be a text as `rendezvous share` makes it. Leave it out for a server that is open.",
+      "grant must be a text as `npx rendezvous share` makes it. Leave it out for a server that is open.",
     );
   if (ca !== undefined && typeof ca !== "string")
     throw new RangeError(

@@ -48,7 +48,7 @@ export function readCommand(
       return readDoctor(rest, environment);
     default:
       throw new SettingsError(
-        `There is no command ${shown(name)}. \`rendezvous help\` lists them.`,
+        `There is no command ${shown(name)}. \`npx rendezvous help\` lists them.`,
       );
   }
 }

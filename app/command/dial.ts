@@ -49,7 +49,7 @@ export function readDial(
   const port = readPort(portText ?? "");
   if (positionals.length !== 3 || port === undefined) {
     problems.push(
-      "Name the relay, the id and a port from 1 to 65535: `rendezvous dial https://relay.example.com ID 22`.",
+      "Name the relay, the id and a port from 1 to 65535: `npx rendezvous dial https://relay.example.com ID 22`.",
     );
   }
   if (id !== undefined && !isId(id.toLowerCase()))
@@ -69,7 +69,7 @@ export function readDial(
     given === undefined ? undefined : (readLink(given)?.grant ?? given);
   if (grant !== undefined && grantTypeOf(grant) !== GRANT)
     problems.push(
-      "The grant must be one that `rendezvous share` has made, or the link with it. Leave it out for a server that is open.",
+      "The grant must be one that `npx rendezvous share` has made, or the link with it. Leave it out for a server that is open.",
     );
   const via = readVia(values["via"], problems);
   const listen = text(values["listen"]);

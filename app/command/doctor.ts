@@ -46,7 +46,7 @@ export function readDoctor(
   const url = named ?? fromVariable;
   if (url === undefined || more.length > 0)
     problems.push(
-      "Name the relay: `rendezvous doctor https://relay.example.com`.",
+      "Name the relay: `npx rendezvous doctor https://relay.example.com`.",
     );
   const what = named === undefined ? "RENDEZVOUS_URL" : "The relay";
   const relay = url === undefined ? undefined : readUrl(url, what, problems);

@@ -33,7 +33,7 @@ export function readIssue(
   const problems: string[] = [];
   const [id, ...more] = positionals;
   if (id === undefined || more.length > 0)
-    problems.push("Name one id: `rendezvous issue ID`.");
+    problems.push("Name one id: `npx rendezvous issue ID`.");
   const given = readVariables(environment, problems);
   if (given["relaySecret"] === undefined) {
     problems.push(

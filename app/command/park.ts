@@ -69,7 +69,7 @@ export function readPark(
     named.length > 2
   ) {
     problems.push(
-      "Name the relay and the service: `rendezvous park https://ID:SECRET@relay.example.com 8080`.",
+      "Name the relay and the service: `npx rendezvous park https://ID:SECRET@relay.example.com 8080`.",
     );
   }
   const relay =

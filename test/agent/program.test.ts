@@ -205,7 +205,7 @@ describe("an agent that offers TCP", () => {
       HTTP_PROXY: `http://127.0.0.1:${proxy}`,
     });
     await dial.prints(
-      /pi\.example\.com is pi itself\. Name the relay: `rendezvous dial http:\/\/example\.com pi 7`\.\n/,
+      /pi\.example\.com is pi itself\. Name the relay: `npx rendezvous dial http:\/\/example\.com pi 7`\.\n/,
     );
   });
 });
