@@ -101,7 +101,8 @@ export function readVariables(
   for (const [name, { variable }] of Object.entries(SETTINGS))
     given[name] = nonEmpty(environment[variable]);
   const file = nonEmpty(environment["RELAY_SECRET_FILE"]);
-  if (file !== undefined) given["relaySecret"] ??= readText(file, problems);
+  if (file !== undefined)
+    given["relaySecret"] ??= readText(file, problems, "RELAY_SECRET_FILE");
   given["revoked"] = collect(problems, () => readRevoked(environment));
   if (
     PLATFORM_VARIABLES.some(

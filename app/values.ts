@@ -245,16 +245,51 @@ export function readCount(
   return byDefault;
 }
 
-/** What a file says, without white space around it. */
-export function readText(file: string, problems: string[]): string | undefined {
+/** What a file says, without white space around it; `variable` is what names the file, where that is no flag. */
+export function readText(
+  file: string,
+  problems: string[],
+  variable?: string,
+): string | undefined {
   try {
     return readFileSync(file, "utf8").trim();
   } catch (error) {
+    const who = variable === undefined ? file : `${variable} is ${file}, which`;
     problems.push(
-      `${file} cannot be read: ${error instanceof Error ? error.message : String(error)}.`,
+      `${who} cannot be read: ${error instanceof Error ? error.message : String(error)}.`,
     );
     return undefined;
   }
+}
+
+/** The file with an id's secret that `--secret-file` names, or else the environment. */
+export function secretFileOf(
+  flag: string | undefined,
+  environment: Environment,
+): SecretFile | undefined {
+  if (flag !== undefined) return { file: flag, variable: undefined };
+  const variable = "RENDEZVOUS_SECRET_FILE";
+  const file = nonEmpty(environment[variable]);
+  return file === undefined ? undefined : { file, variable };
+}
+
+interface SecretFile {
+  readonly file: string;
+  /** Undefined: a flag has named it. */
+  readonly variable: string | undefined;
+}
+
+/** The secret that a file has; undefined, and a problem, where it has none. */
+export function readSecretFile(
+  { file, variable }: SecretFile,
+  problems: string[],
+): string | undefined {
+  const secret = readText(file, problems, variable);
+  if (secret !== "") return secret;
+  problems.push(
+    `${file}, which ${variable ?? "--secret-file"} names, is empty. It must have the secret, as \`npx rendezvous issue\` prints it.`,
+  );
+  return undefined;
 }
 
 /** An empty variable counts as left out. */

@@ -4,8 +4,9 @@ import { SettingsError } from "../relay/options.ts";
 import {
   decode,
   nonEmpty,
-  readText,
+  readSecretFile,
   readUrl,
+  secretFileOf,
   shown,
   type Environment,
 } from "../values.ts";
@@ -78,11 +79,11 @@ function readLogin(
   problems: string[],
 ): { id: string; secret: string } | undefined {
   const id = decode(relay.username).toLowerCase();
-  const file =
-    givenFile ??
-    (id === "" ? undefined : nonEmpty(environment["RENDEZVOUS_SECRET_FILE"]));
+  const file = secretFileOf(givenFile, id === "" ? {} : environment);
   const secret =
-    file === undefined ? decode(relay.password) : readText(file, problems);
+    file === undefined
+      ? decode(relay.password)
+      : readSecretFile(file, problems);
   if (id === "" && (secret !== "" || givenFile !== undefined))
     problems.push(
       "The relay's URL must have the id before its host: `https://ID:SECRET@relay.example.com`.",

@@ -7,8 +7,9 @@ import {
   readCount,
   readPlace,
   readService,
-  readText,
+  readSecretFile,
   readUrl,
+  secretFileOf,
   shown,
   type Environment,
   type ServiceAddress,
@@ -80,13 +81,11 @@ export function readPark(
           url === fromVariable ? "RENDEZVOUS_URL" : "The relay",
           problems,
         );
-  const secretFile =
-    text(values["secret-file"]) ??
-    nonEmpty(environment["RENDEZVOUS_SECRET_FILE"]);
+  const secretFile = secretFileOf(text(values["secret-file"]), environment);
   const secret =
     secretFile === undefined
       ? decode(relay?.password ?? "")
-      : readText(secretFile, problems);
+      : readSecretFile(secretFile, problems);
   const id = decode(relay?.username ?? "");
   if (relay !== undefined && id === "")
     problems.push(

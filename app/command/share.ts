@@ -8,11 +8,12 @@ import {
   readMethods,
   readPath,
   readPorts,
+  readSecretFile,
   readSpan,
-  readText,
   readUrl,
   readUses,
   readVisit,
+  secretFileOf,
   shown,
   type Environment,
   type VisitPlace,
@@ -136,8 +137,8 @@ function readSecretOf(
   unsure: string,
   problems: string[],
 ): string | undefined {
-  const file = givenFile ?? nonEmpty(environment["RENDEZVOUS_SECRET_FILE"]);
-  if (file !== undefined) return readText(file, problems);
+  const file = secretFileOf(givenFile, environment);
+  if (file !== undefined) return readSecretFile(file, problems);
   if (password !== "") return password;
   const variable = nonEmpty(environment["RENDEZVOUS_URL"]);
   const parked =

@@ -70,12 +70,13 @@ describe("park()", () => {
 describe("an agent of a relay without TLS that is asked by https", () => {
   for (const via of [undefined, ...WAYS]) {
     it(`says what to write instead, by ${via ?? "all ways"}`, async () => {
-      const { port, issue } = await startRelay();
-      const { secret } = issue("pi");
+      const plain = await startRelay();
+      const { port } = plain;
+      const { secret } = plain.issue("pi");
       const relay = `https://127.0.0.1:${port}`;
       const agent = park(8080, { relay, id: "pi", secret, via });
       afterThisTest(() => agent.close());
-      const [reason] = await once(agent, "trouble");
+      const [reason] = (await once(agent, "trouble")) as [string, number];
       expect(reason).to.equal(
         `127.0.0.1:${port} cannot be reached: it speaks no TLS; begin the URL with http://`,
       );

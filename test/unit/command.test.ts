@@ -131,6 +131,35 @@ describe("the command line", () => {
     ).to.include({ secret: "OTHER" });
   });
 
+  it("says that the file of a secret is empty, and what names it", () => {
+    const file = scratchFile(" \n");
+    const empty =
+      "is empty. It must have the secret, as `npx rendezvous issue` prints it.";
+    const commands = [
+      ["park", "https://pi@x", "80"],
+      ["share", "https://x/?rendezvous=pi"],
+      ["doctor", "https://pi@x"],
+    ];
+    for (const argv of commands) {
+      expect(
+        problemsOf(() => readCommand([...argv, "--secret-file", file], {})),
+        argv.join(" "),
+      ).to.deep.equal([`${file}, which --secret-file names, ${empty}`]);
+      expect(
+        problemsOf(() => readCommand(argv, { RENDEZVOUS_SECRET_FILE: file })),
+      ).to.deep.equal([
+        `${file}, which RENDEZVOUS_SECRET_FILE names, ${empty}`,
+      ]);
+      expect(
+        problemsOf(() =>
+          readCommand(argv, { RENDEZVOUS_SECRET_FILE: "/nowhere/s" }),
+        ).join(),
+      ).to.match(
+        /^RENDEZVOUS_SECRET_FILE is \/nowhere\/s, which cannot be read/,
+      );
+    }
+  });
+
   it("says everything that is wrong about parking at once, and never the secret", () => {
     const problems = problemsOf(() =>
       readCommand(

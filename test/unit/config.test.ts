@@ -232,9 +232,9 @@ describe("the relay's settings", () => {
     const problems = problemsOf(() =>
       readRelayConfig({ RELAY_SECRET_FILE: "/nowhere/secret" }),
     );
-    expect(problems.join("\n"))
-      .to.include("/nowhere/secret")
-      .and.include("cannot be read");
+    expect(problems).to.deep.equal([
+      "RELAY_SECRET_FILE is /nowhere/secret, which cannot be read: ENOENT: no such file or directory, open '/nowhere/secret'.",
+    ]);
   });
 
   it("take REVOKED and its file together", () => {
