@@ -1,11 +1,12 @@
 // The command line of `rendezvous issue`: an id, and the relay's settings from the environment.
 import { DEFAULT_PORT, readPortVariable, readVariables } from "../config.ts";
 import {
+  SETTINGS,
   SettingsError,
   checkSettings,
   type RelayOptions,
 } from "../relay/options.ts";
-import { collect, readUrl, type Environment } from "../values.ts";
+import { collect, nonEmpty, readUrl, type Environment } from "../values.ts";
 import { parse, text, type HelpCommand } from "./flags.ts";
 
 export interface IssueCommand {
@@ -35,10 +36,18 @@ export function readIssue(
   if (id === undefined || more.length > 0)
     problems.push("Name one id: `npx rendezvous issue ID`.");
   const given = readVariables(environment, problems);
-  if (given["relaySecret"] === undefined) {
+  const { relaySecret } = SETTINGS;
+  if (given["relaySecret"] === undefined)
     problems.push(
       "RELAY_SECRET must be set to the relay's secret, or RELAY_SECRET_FILE to a file that has it.",
     );
+  else if (!relaySecret.schema.safeParse(given["relaySecret"]).success) {
+    // The relay can make one for itself; here it must be the relay's.
+    const isInFile = nonEmpty(environment["RELAY_SECRET"]) === undefined;
+    problems.push(
+      `${isInFile ? "RELAY_SECRET_FILE" : "RELAY_SECRET"} must give the relay's secret, ${relaySecret.must}.`,
+    );
+    given["relaySecret"] = undefined;
   }
   const settings = collect(problems, () => checkSettings(given));
   const port =

@@ -85,7 +85,7 @@ export const SETTINGS = {
   revoked: {
     variable: "REVOKED",
     schema: list.refine((entries) => entries.every(isRevocation)),
-    must: "ids like `pi`, or generations like `pi@1`, separated by commas",
+    must: "ids like `pi`, or generations from 1 on like `pi@1`, separated by commas or lines",
     byDefault: [],
     leftOut: "none",
   },
@@ -212,12 +212,12 @@ export function checkSettings(
 }
 
 /**
- * Checks a list of revocations, as a value or as text; `variable` is what it is given as.
+ * Checks a list of revocations, as a value or as text; `variable` names the file that it comes from, if any.
  * @throws SettingsError that names the first wrong entry
  */
 export function checkRevoked(
   value: unknown,
-  variable: string = SETTINGS.revoked.variable,
+  variable?: string,
 ): readonly string[] {
   const { data: entries } = list.safeParse(value);
   const wrong =
@@ -225,7 +225,12 @@ export function checkRevoked(
       ? value
       : entries.find((entry) => !isRevocation(entry));
   if (entries !== undefined && wrong === undefined) return entries;
-  throw new SettingsError(refusal({ ...SETTINGS.revoked, variable }, wrong));
+  // Without the file nobody would be revoked: that is no cure for a slip in it.
+  throw new SettingsError(
+    variable === undefined
+      ? refusal(SETTINGS.revoked, wrong)
+      : `${variable} must name a file of ${SETTINGS.revoked.must}, got ${JSON.stringify(wrong)}. Mend or remove that entry.`,
+  );
 }
 
 function refusal(setting: Setting<unknown>, value: unknown): string {

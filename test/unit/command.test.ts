@@ -66,6 +66,19 @@ describe("the command line", () => {
       ).to.have.length(1);
   });
 
+  it("issues nothing with a secret that no relay has, and does not tell to leave it out", () => {
+    const must =
+      "must give the relay's secret, a text of 32 characters or more (`openssl rand -hex 32` makes one).";
+    for (const [variable, value] of [
+      ["RELAY_SECRET", "short"],
+      ["RELAY_SECRET_FILE", scratchFile("short")],
+      ["RELAY_SECRET_FILE", scratchFile("")],
+    ] as const)
+      expect(
+        problemsOf(() => readCommand(["issue", "pi"], { [variable]: value })),
+      ).to.deep.equal([`${variable} ${must}`]);
+  });
+
   const services = [
     ["8080", "localhost", 8080],
     ["db.lan:81", "db.lan", 81],

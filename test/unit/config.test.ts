@@ -258,7 +258,15 @@ describe("the relay's settings", () => {
     ]);
     const REVOKED_FILE = scratchFile("pi p.i tau");
     expect(problemsOf(() => readRelayConfig({ REVOKED_FILE }))).to.deep.equal([
-      'REVOKED_FILE must be ids like `pi`, or generations like `pi@1`, separated by commas, got "p.i". Leave it out for none.',
+      'REVOKED_FILE must name a file of ids like `pi`, or generations from 1 on like `pi@1`, separated by commas or lines, got "p.i". Mend or remove that entry.',
+    ]);
+  });
+
+  it("say that generations begin at 1", () => {
+    expect(
+      problemsOf(() => readRelayConfig({ REVOKED: "pi@0" })),
+    ).to.deep.equal([
+      'REVOKED must be ids like `pi`, or generations from 1 on like `pi@1`, separated by commas or lines, got "pi@0". Leave it out for none.',
     ]);
   });
 
