@@ -180,12 +180,16 @@ export function whyNot(grant: Grant, wanted: Wanted): string | undefined {
   const [wantedPath = ""] = wanted.target.split("?", 1);
   if (!isPlainPath(wantedPath))
     return "it is for one path, and this one can be read in more than one way";
-  return isBelow(wantedPath, path) ? undefined : "it is for another path";
+  return isBelow(wantedPath, path) ? undefined : OTHER_PATH;
 }
 
 /** What is said of each grant that nobody vouches for: whoever tries is told no more. */
 export const UNKNOWN =
-  "it was not made for this server, or by a clock that is ahead, or is not known";
+  "it was not made for this server, or with a secret that was taken back, or by a clock that is ahead, or is not known";
+
+/** A browser has the cookie of one link only, so that the link of another page must be opened again. */
+const OTHER_PATH =
+  "it is for another path; if you have a link for this page, open that again";
 
 /** Whether every server reads a path in the same way, whatever it decodes and normalises. */
 export function isPlainPath(path: string): boolean {

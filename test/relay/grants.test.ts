@@ -422,7 +422,9 @@ describe("a grant that does not allow it", () => {
       }),
     );
     expect(new Set(bodies).size).to.equal(1);
-    expect(bodies[0]).to.include("not known");
+    expect(bodies[0])
+      .to.include("not known")
+      .and.include("with a secret that was taken back");
   });
 
   it("ends with the generation of its secret", async () => {
@@ -735,7 +737,9 @@ describe("a browser that opens a link", () => {
     const { answer } = await openLink(relay, link);
     expect(answer.status).to.equal(403);
     expect(answer.fields["referrer-policy"]).to.equal("no-referrer");
-    expect(answer.body).to.include("it is for another path");
+    expect(answer.body).to.include(
+      "it is for another path; if you have a link for this page, open that again",
+    );
   });
 
   it("is rid of all grants when it leaves", async () => {
