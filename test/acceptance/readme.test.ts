@@ -246,7 +246,9 @@ describe("a relay that reads its secret from a file", () => {
       RELAY_SECRET_FILE: "/nowhere/secret",
     });
     expect(code).to.be.greaterThan(0);
-    expect(output).to.include("/nowhere/secret cannot be read");
+    expect(output).to.include(
+      "RELAY_SECRET_FILE is /nowhere/secret, which cannot be read",
+    );
   });
 });
 

@@ -93,7 +93,7 @@ describe("the relay program's list of revocations", () => {
   it("keeps a relay from starting when its file is missing or wrong", async () => {
     for (const [REVOKED_FILE, problem] of [
       ["/nowhere/revoked", "REVOKED_FILE must be a file that the relay can"],
-      [scratchFile("pi@zero"), "REVOKED_FILE must be ids like"],
+      [scratchFile("pi@zero"), "REVOKED_FILE must name a file of ids like"],
     ] as const) {
       const { code, output } = await run(
         process.execPath,
