@@ -1,6 +1,7 @@
 // Reads an accepted socket into large buffers that are used again. The one place that touches what Node does not document:
 // net.Server hands out sockets without `onread`, so that the handle of an accepted one is put into a socket that has it.
 import { Socket, type Server } from "node:net";
+import type { Duplex } from "node:stream";
 
 /** The size of a read. Fewer, larger system calls are what bulk data gains by. */
 const READ_OCTETS = 256 * 1024;
@@ -179,6 +180,17 @@ export function written(octets: Buffer, borrower: Borrower): void {
     delivering?.buffer.buffer === octets.buffer
   )
     delivering.borrower = borrower;
+}
+
+/**
+ * Lets a stream that is not adopted, as those of TLS, stop reading with the first piece that nobody takes.
+ * It would count octets, and very many small pieces, each a record of TLS, take far more than they have.
+ */
+export function readNoFurther(stream: Duplex): void {
+  const state: unknown =
+    "_readableState" in stream ? stream._readableState : undefined;
+  if (typeof state === "object" && state !== null && "highWaterMark" in state)
+    state.highWaterMark = 1;
 }
 
 function socketWith(handle: unknown, onread: OnRead): Socket {

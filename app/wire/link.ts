@@ -1,7 +1,7 @@
 // One end of a connection and its single owner: from the first moment a stream has an 'error' listener and somebody who takes its octets.
 import { Socket, type Server } from "node:net";
 import type { Duplex } from "node:stream";
-import { adopt, canAdopt, keep, written } from "./adopt.ts";
+import { adopt, canAdopt, keep, readNoFurther, written } from "./adopt.ts";
 
 /** Who takes what comes out of a link. Handing a link on is assigning another receiver. */
 export interface Receiver {
@@ -71,6 +71,7 @@ export class Link {
     this.receiver = receiver;
     const linked: Linked = stream;
     linked[LINK] = this;
+    readNoFurther(stream);
     stream.on("error", onError);
     stream.on("end", onEnd);
     stream.on("drain", onDrain);

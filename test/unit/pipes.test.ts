@@ -412,6 +412,24 @@ describe("a link", () => {
     }
   });
 
+  it("keeps none but the first of many short pieces while it is paused", async () => {
+    const [one, other] = await socketPair();
+    const ear = new Ear();
+    const link = new Link(one, ear);
+    link.pause();
+    for (let i = 0; i < 30; i++) {
+      await new Promise<void>((resolve) => {
+        other.write("a", () => {
+          resolve();
+        });
+      });
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(one.readableLength).to.be.below(3);
+    link.resume();
+    await until(() => ear.text.length === 30);
+  });
+
   it("tells a reset right behind the last octets as a cut and not as an end", async () => {
     const [one, other] = await socketPair();
     const ear = new Ear();
