@@ -136,8 +136,8 @@ const OUTCOMES: Readonly<
 > = {
   service: {
     "a request's body is on its way": ["502 tunnel_lost"],
-    // Tried once more, for it is safe to.
-    "an answer is waited for": ["502 local_service_down"],
+    // Tried once more, for it is safe to. The system closes the connections of who is killed one by one: it may still take the second.
+    "an answer is waited for": ["502 local_service_down", "502 tunnel_lost"],
     "an upload's answer is waited for": ["502 tunnel_lost"],
     "an answer's head is on its way": ["502 bad_answer"],
     "an answer's body is on its way": ["cut"],
