@@ -159,8 +159,7 @@ export class Link {
       const joined = Buffer.allocUnsafe(length);
       joined.write(head, 0, "latin1");
       octets.copy(joined, head.length);
-      const flows = stream.write(joined) || stream.writableLength === 0;
-      return this.#goesOn(flows, length);
+      return this.#goesOn(this.#put(joined), length);
     }
     const kept = keep(octets, this.#isPlain ? stream : undefined);
     stream.cork();

@@ -385,32 +385,40 @@ async function socketPair(): Promise<[Socket, Socket]> {
   return [one, other];
 }
 
+const A = Buffer.from("a");
+
 describe("a link", () => {
-  it("asks its writer to wait when very many writes wait, however short they are, and tells when to go on", async () => {
-    const pair = duplexPair({ highWaterMark: 1024 * 1024 });
-    const [one, other] = pair;
-    afterThisTest(() => {
-      for (const end of pair) end.destroy();
-    });
-    const ear = new Ear();
-    const link = new Link(one, ear);
-    for (const round of [1, 2]) {
-      let written = 1;
-      while (link.write(Buffer.from("a"))) written++;
-      expect(written).to.be.below(100);
-      expect(link.needsDrain).to.be.true;
-      // What had been read already goes on being written.
-      link.write(Buffer.from("more"));
-      expect(ear.drained).to.equal(round - 1);
-      for (let left = written + 4; left > 0;) {
-        const octets = other.read() as Buffer | null;
-        if (octets === null) await once(other, "readable");
-        else left -= octets.length;
+  for (const [how, put] of [
+    ["by themselves", (link: Link) => link.write(A)],
+    ["behind a head", (link: Link) => link.writeJoined("a", A)],
+  ] as const) {
+    it(`asks its writer to wait when very many writes wait, however short they are, and tells when to go on: ${how}`, async () => {
+      const pair = duplexPair({ highWaterMark: 1024 * 1024 });
+      const [one, other] = pair;
+      afterThisTest(() => {
+        for (const end of pair) end.destroy();
+      });
+      const ear = new Ear();
+      const link = new Link(one, ear);
+      for (const round of [1, 2]) {
+        const before = link.sent;
+        let written = 1;
+        while (put(link)) written++;
+        expect(written).to.be.below(100);
+        expect(link.needsDrain).to.be.true;
+        // What had been read already goes on being written.
+        link.write(Buffer.from("more"));
+        expect(ear.drained).to.equal(round - 1);
+        for (let left = link.sent - before; left > 0;) {
+          const octets = other.read() as Buffer | null;
+          if (octets === null) await once(other, "readable");
+          else left -= octets.length;
+        }
+        await until(() => ear.drained === round);
+        expect(link.needsDrain).to.be.false;
       }
-      await until(() => ear.drained === round);
-      expect(link.needsDrain).to.be.false;
-    }
-  });
+    });
+  }
 
   it("keeps none but the first of many short pieces while it is paused", async () => {
     const [one, other] = await socketPair();
