@@ -183,7 +183,7 @@ export function written(octets: Buffer, borrower: Borrower): void {
 }
 
 /**
- * Lets a stream that is not adopted, as those of TLS, stop reading with the first piece that nobody takes.
+ * Lets a stream that is not adopted, as those of TLS, read no more after a read of which nobody takes the first piece.
  * It would count octets, and very many small pieces, each a record of TLS, take far more than they have.
  */
 export function readNoFurther(stream: Duplex): void {

@@ -3,7 +3,8 @@ import { expect } from "chai";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
-import { connect as connectPlain } from "node:net";
+import { connect as connectPlain, type AddressInfo } from "node:net";
+import { Duplex } from "node:stream";
 import { text } from "node:stream/consumers";
 import {
   connect,
@@ -24,6 +25,10 @@ import {
 } from "../support/relay.ts";
 import { offerService } from "../support/streams.ts";
 import { selfSign } from "../support/tcp.ts";
+
+/** What Node reads at a time, and a record of TLS 1.3 with one octet in it (RFC 8446 5.2). */
+const READ_OCTETS = 64 * 1024;
+const RECORD_OCTETS = 5 + 1 + 1 + 16;
 
 async function makeCertificate(): Promise<Certificate> {
   const { cert, key } = await selfSign("localhost");
@@ -213,6 +218,52 @@ describe("TLS on the relay's port", () => {
     await relay.until(() => relay.counts().connections === 1);
     new Link(inner, UNOWNED).reset();
     await relay.until(() => relay.counts().connections === 0);
+  });
+
+  it("is read once, and no further, while nobody takes what its records have, however little that is", async () => {
+    const tls = await makeCertificate();
+    const server = createTlsServer(tls).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    afterThisTest(() => server.close());
+    const { port } = server.address() as AddressInfo;
+    const accepted = once(server, "secureConnection");
+    const wire = connectPlain(port, "127.0.0.1");
+    const held = new Duplex({
+      read: () => undefined,
+      write: (octets: Buffer, _coding, taken) => {
+        wire.write(octets);
+        taken();
+      },
+    });
+    wire.on("data", (octets) => held.push(octets));
+    const sender = connect({
+      socket: held,
+      servername: "localhost",
+      ca: tls.cert,
+    });
+    const [receiver] = (await accepted) as [TLSSocket];
+    afterThisTest(() => {
+      for (const end of [sender, wire, receiver]) end.destroy();
+    });
+    let came = 0;
+    const data = (octets: Buffer): void => void (came += octets.length);
+    const link = new Link(receiver, { ...UNOWNED, data });
+    link.pause();
+    const records = 10_000;
+    wire.cork();
+    for (let sent = 0; sent < records; sent++)
+      // What waits together would leave in one record.
+      await new Promise((resolve) => sender.write("a", resolve));
+    wire.uncork();
+    // Turns enough to read them all, for somebody who would.
+    for (let turn = 0; turn < 100; turn++)
+      await new Promise((resolve) => setImmediate(resolve));
+    expect(receiver.readableLength)
+      .to.be.above(0)
+      .and.below(READ_OCTETS / RECORD_OCTETS);
+    link.resume();
+    while (came < records) await once(receiver, "data");
+    expect(came).to.equal(records);
   });
 
   it("shows a new certificate to new connections and leaves the open ones alone", async () => {
