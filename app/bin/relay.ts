@@ -34,7 +34,7 @@ function answer(argument: string): void {
     return;
   }
   console.error(
-    `The relay takes no arguments. Its settings are environment variables: for another port set PORT. .env.example has all of them.`,
+    "The relay takes no arguments. Its settings are environment variables: for another port set PORT. .env.example has all of them.",
   );
   process.exitCode = USAGE_EXIT;
 }

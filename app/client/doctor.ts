@@ -140,7 +140,9 @@ async function reach(
     return await reach(secure, milliseconds, tell, true);
   } catch (error) {
     const stage = error instanceof AskError ? error.stage : "address";
-    const words = explain(error instanceof AskError ? error.cause : error);
+    const words = plainly(
+      textOf(error instanceof AskError ? error.cause : error),
+    );
     tell({ check: stage, mark: "no", words });
     return {
       outcome: "unreachable",
@@ -244,16 +246,6 @@ function relayFinding(answer: Answer, whoami: Whoami | undefined): Finding {
         : words,
     facts: { status, server },
   };
-}
-
-/** What went wrong, and what helps where that is known. */
-function explain(error: unknown): string {
-  const code =
-    error instanceof Error && "code" in error ? String(error.code) : "";
-  const words = textOf(error);
-  if (/SELF_SIGNED|UNABLE_TO_(GET|VERIFY)/.test(code))
-    return `${words}; --ca FILE trusts a certificate of your own`;
-  return plainly(words);
 }
 
 type Trials = ReadonlyMap<Way, Trial>;

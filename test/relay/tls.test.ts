@@ -12,6 +12,9 @@ import {
   type ConnectionOptions,
   type TLSSocket,
 } from "node:tls";
+import { park } from "../../app/agent/agent.ts";
+import { dial } from "../../app/client/dial.ts";
+import { WAYS } from "../../app/protocol.ts";
 import { SettingsError, type Certificate } from "../../app/relay/options.ts";
 import { createRelay } from "../../app/relay/relay.ts";
 import { Link, UNOWNED } from "../../app/wire/link.ts";
@@ -219,6 +222,23 @@ describe("TLS on the relay's port", () => {
     new Link(inner, UNOWNED).reset();
     await relay.until(() => relay.counts().connections === 0);
   });
+
+  for (const via of [undefined, ...WAYS]) {
+    it(`is refused by agent and dial where nobody vouches for it, who say what helps, by ${via ?? "all ways"}`, async () => {
+      const relay = await startRelay({ tls: await makeCertificate() });
+      const to = { relay: `https://localhost:${relay.port}`, id: "pi", via };
+      const { secret } = relay.issue("pi");
+      const agent = park(8080, { ...to, secret });
+      afterThisTest(() => agent.close());
+      const [reason] = (await once(agent, "trouble")) as [string, number];
+      const words = `localhost:${relay.port} cannot be reached: self-signed certificate; --ca FILE trusts a certificate of your own`;
+      expect(reason).to.equal(words);
+      const failed = await dial({ ...to, port: 22 }).catch(
+        (error: unknown) => error,
+      );
+      expect(failed).to.have.property("message", words);
+    });
+  }
 
   it("is read once, and no further, while nobody takes what its records have, however little that is", async () => {
     const tls = await makeCertificate();
