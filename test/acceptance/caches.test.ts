@@ -14,9 +14,7 @@ import {
   needs,
   scratch,
 } from "../support/programs.ts";
-
-/** Where Debian keeps them. */
-const MODULES = "/usr/lib/apache2/modules";
+import { apacheConfiguration } from "../support/routers/apache.ts";
 
 interface Cache {
   readonly name: string;
@@ -52,21 +50,14 @@ shutdown_lifetime 0 seconds
     name: "apache",
     program: "apache2",
     configuration: (own, port, relay) =>
-      `${["mpm_event", "authz_core", "proxy", "proxy_http", "cache", "socache_shmcb", "cache_socache"].map((module) => `LoadModule ${module}_module ${MODULES}/mod_${module}.so`).join("\n")}
-ServerRoot ${own}
-ServerName 127.0.0.1
-PidFile ${own}/pid
-DefaultRuntimeDir ${own}
-Mutex pthread
-ErrorLog ${own}/error.log
-User nobody
-Group nogroup
-Listen 127.0.0.1:${port}
-ProxyPreserveHost On
-ProxyPass "/" "http://127.0.0.1:${relay}/"
+      apacheConfiguration(
+        own,
+        port,
+        ["proxy_http", "cache", "socache_shmcb", "cache_socache"],
+        `ProxyPass "/" "http://127.0.0.1:${relay}/"
 CacheEnable socache /
-CacheSocache shmcb
-`,
+CacheSocache shmcb`,
+      ),
     args: (file) => ["-X", "-f", file],
   },
   {

@@ -7,6 +7,31 @@ import type { RouterKind } from "./router.ts";
 /** Where Debian keeps them. */
 const MODULES = "/usr/lib/apache2/modules";
 
+/** A configuration for a server in a directory of its own, which has to be writable for all: Apache gives up root. */
+export function apacheConfiguration(
+  own: string,
+  port: number,
+  modules: readonly string[],
+  lines: string,
+): string {
+  const loaded = ["mpm_event", "authz_core", "proxy", ...modules]
+    .map((module) => `LoadModule ${module}_module ${MODULES}/mod_${module}.so`)
+    .join("\n");
+  return `${loaded}
+ServerRoot ${own}
+ServerName 127.0.0.1
+PidFile ${own}/pid
+DefaultRuntimeDir ${own}
+Mutex pthread
+ErrorLog ${own}/error.log
+User nobody
+Group nogroup
+Listen 127.0.0.1:${port}
+ProxyPreserveHost On
+${lines}
+`;
+}
+
 function apache(
   name: string,
   modules: readonly string[],
@@ -18,36 +43,23 @@ function apache(
     async start(relayPort, cutSeconds) {
       const port = await freePort();
       const own = scratch();
-      // It gives up root.
       chmodSync(own, 0o777);
       const file = join(own, "httpd.conf");
-      const loaded = ["mpm_event", "authz_core", "headers", "proxy", ...modules]
-        .map(
-          (module) => `LoadModule ${module}_module ${MODULES}/mod_${module}.so`,
-        )
-        .join("\n");
       writeFileSync(
         file,
-        `${loaded}
-ServerRoot ${own}
-ServerName 127.0.0.1
-PidFile ${own}/pid
-DefaultRuntimeDir ${own}
-Mutex pthread
-ErrorLog ${own}/error.log
-User nobody
-Group nogroup
-ThreadsPerChild 256
+        apacheConfiguration(
+          own,
+          port,
+          ["headers", ...modules],
+          `ThreadsPerChild 256
 ThreadLimit 256
 MaxRequestWorkers 256
-Listen 127.0.0.1:${port}
 Timeout ${cutSeconds}
 ProxyTimeout ${cutSeconds}
 LimitRequestBody 0
-ProxyPreserveHost On
 RequestHeader set X-Forwarded-Proto http
-${lines(`127.0.0.1:${relayPort}/`)}
-`,
+${lines(`127.0.0.1:${relayPort}/`)}`,
+        ),
       );
       // All in one process: nothing of it is left when that is killed.
       new Program("apache2", ["-X", "-f", file]);
