@@ -84,10 +84,10 @@ async function webSockets(patience = Infinity): Promise<Pair> {
 const frame = (opcode: number, text: string): string =>
   `${String.fromCharCode(0x80 | opcode, 0x80 | text.length)}\0\0\0\0${text}`;
 
-/** A WebSocket that a visitor has opened, and the link that his frames come by. */
-function visitedBy(ear: Receiver): Link {
+/** A WebSocket that a visitor has opened, who takes what he is sent or not, and the link that his frames come by. */
+function visitedBy(ear: Receiver, takes = true): Link {
   const [stream, far] = memoryPair();
-  far.resume();
+  if (takes) far.resume();
   const link = new Link(stream, UNOWNED);
   const fields = [
     ...["Connection", "Upgrade", "Upgrade", "websocket"],
@@ -132,6 +132,15 @@ describe("a WebSocket of a visitor who sends very short messages", () => {
 });
 
 describe("a WebSocket of a visitor who breaks the rules", () => {
+  it("is cut when he pings on and takes no pongs", async () => {
+    const ear = new Ear();
+    const link = visitedBy(ear, false);
+    link.receiver.data(Buffer.from(frame(9, "p").repeat(100), "latin1"));
+    await until(() => ear.gones.length > 0);
+    expect(ear.gones).to.deep.equal([false]);
+    expect(link.closed).to.be.true;
+  });
+
   it("ends by itself, whatever comes behind a frame that is none", async () => {
     const ear = new Ear();
     const link = visitedBy(ear);
